@@ -1,0 +1,54 @@
+# What saves typing. `make test` sets up all that the tests need and runs them all.
+
+SHELL       := /bin/bash
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ORIGIN      := integration/origins/node
+CONFORMANCE := integration/conformance
+# Commands from outside, each with the Debian package that brings it.
+TEST_TOOLS  := redis-server:redis-server node:nodejs npm:npm curl:curl gcc:gcc
+BENCH_TOOLS := nginx:nginx wrk:wrk taskset:util-linux
+
+.PHONY: build test check soak bench conformance deps tools
+
+build: # bin/edge
+	CGO_ENABLED=0 go build -trimpath -o bin/edge ./cmd/edge
+
+test: deps check # everything that must hold
+	go test -race -timeout 9m -parallel 8 ./...
+
+check: # what can be said without running much
+	@unformatted=$$(gofmt -l .); \
+	if [ -n "$$unformatted" ]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go test -run TestImport ./integration
+
+soak: deps # the long tests and those with limits of time: on a machine that does nothing else
+	EDGE_SOAK=1 go test -timeout 60m -count 1 -v -run 'InTime|LargeBody|Chaos|Overfilled' ./integration
+
+bench: # requests for each second of processor time, beside nginx
+	@$(call install,$(BENCH_TOOLS))
+	go run ./integration/bench
+
+conformance: $(CONFORMANCE)/node_modules/.package-lock.json # the public suite of tests for HTTP caches
+	go run ./integration/conformance
+
+deps: tools $(ORIGIN)/node_modules/.package-lock.json # what the tests need from outside
+
+tools:
+	@$(call install,$(TEST_TOOLS))
+
+%/node_modules/.package-lock.json: %/package-lock.json %/package.json | tools
+	cd $* && npm ci --omit=dev
+	@touch $@
+
+# install brings the packages of those commands that are not there yet; when all
+# are, it is silent and quick.
+define install
+	missing=(); \
+	for tool in $(1); do command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool##*:}"); done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  echo "installing from Debian: $${missing[*]}"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$${missing[@]}"; \
+	fi
+endef

@@ -1,0 +1,11 @@
+origin "app" {
+  url = "http://127.0.0.1:3000"
+}
+
+site "shop" {
+  hosts  = ["shop.test"]
+  origin = "app"
+
+  route "one" { path = "/a/*" }
+  route "two" { path = "/a/*" }
+}

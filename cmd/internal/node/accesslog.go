@@ -1,0 +1,53 @@
+package node
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"edge/proxy"
+)
+
+// accessLog returns what writes one line for each request that has ended. The
+// handler of log escapes what clients put into it.
+func accessLog(log *slog.Logger) func(*http.Request, *proxy.Record) {
+	return func(r *http.Request, rec *proxy.Record) {
+		ctx := r.Context()
+		if !log.Enabled(ctx, slog.LevelInfo) {
+			return
+		}
+		client, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			client = r.RemoteAddr // not of the form that a TCP listener gives
+		}
+		attrs := append(make([]slog.Attr, 0, 20),
+			slog.String("client", client),
+			slog.String("method", r.Method),
+			slog.String("host", r.Host),
+			slog.String("url", r.RequestURI), // as the client wrote it
+			slog.Int("status", rec.Status),
+			slog.String("outcome", rec.Outcome.String()),
+			slog.String("reason", string(rec.Reason)),
+			slog.String("site", rec.Site),
+			slog.String("route", rec.Route),
+			slog.Int64("bytes", rec.Bytes),
+			slog.Float64("total_ms", milliseconds(rec.Total)),
+			slog.Float64("ttfb_ms", milliseconds(rec.FirstByte)),
+			slog.Float64("origin_ms", milliseconds(rec.Origin)),
+			slog.Int("origin_status", rec.OriginStatus),
+			slog.Bool("collapsed", rec.Collapsed),
+			slog.Bool("stored", rec.Stored),
+			slog.String("user_agent", r.UserAgent()),
+		)
+		if rec.Err != nil {
+			attrs = append(attrs, slog.String("error", rec.Err.Error()))
+		}
+		log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+	}
+}
+
+// milliseconds rounds to the microsecond, which is what a reader can use.
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
+}

@@ -1,0 +1,133 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"edge/proxy"
+)
+
+// bind opens every listener of the configuration, so that a port in use is known
+// before anything else is started.
+func (n *Node) bind() error {
+	for _, address := range n.config.Listen {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("public listener: %w", err)
+		}
+		n.listeners = append(n.listeners, &listener{Listener: l, silence: n.config.Server.WriteTimeout})
+	}
+	if n.config.Admin.Listen == "off" {
+		return nil
+	}
+	l, err := net.Listen("tcp", n.config.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("admin listener: %w", err)
+	}
+	n.adminAt = l
+	return nil
+}
+
+// closeListeners closes what bind has opened, when nothing serves it yet.
+func (n *Node) closeListeners() {
+	for _, l := range n.listeners {
+		l.Close()
+	}
+	if n.adminAt != nil {
+		n.adminAt.Close()
+	}
+}
+
+// serve starts the accept loops.
+func (n *Node) serve() {
+	quiet := slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)
+	http1 := new(http.Protocols)
+	http1.SetHTTP1(true)
+
+	limits := &n.config.Server
+	n.server = &http.Server{
+		Handler:           n.public(),
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		// No ReadTimeout and no WriteTimeout: they bound the whole, and would
+		// end long streams. boundBodies and conn bound silence instead.
+		MaxHeaderBytes:               int(limits.MaxHeaderBytes),
+		Protocols:                    http1,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is for the origin to answer
+		ErrorLog:                     quiet,
+		ConnState:                    n.countConnections,
+		BaseContext:                  func(net.Listener) context.Context { return n.ctx },
+	}
+	for _, l := range n.listeners {
+		n.serving.Go(func() { n.fail(n.server.Serve(l)) })
+	}
+	if n.adminAt == nil {
+		return
+	}
+	n.backstage = &http.Server{
+		Handler:           n.admin(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		Protocols:         http1,
+		ErrorLog:          quiet,
+		BaseContext:       func(net.Listener) context.Context { return n.ctx },
+	}
+	n.tending.Go(func() { n.fail(n.backstage.Serve(n.adminAt)) })
+}
+
+// closeBackstage ends the admin listener, last of all, so that a draining node can
+// be watched.
+func (n *Node) closeBackstage(ctx context.Context) {
+	if n.backstage == nil {
+		return
+	}
+	if err := n.backstage.Shutdown(ctx); err != nil {
+		n.backstage.Close() // a profile or the like that takes too long
+	}
+	n.tending.Wait()
+}
+
+func (n *Node) countConnections(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		n.connections.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		n.connections.Add(-1)
+	}
+}
+
+// public is what every request on a public listener passes, in this order.
+func (n *Node) public() http.Handler {
+	var done func(*http.Request, *proxy.Record)
+	if log := accessLog(n.log); n.config.Log.Access {
+		done = func(r *http.Request, rec *proxy.Record) {
+			n.tally.add(rec)
+			log(r, rec)
+		}
+	} else {
+		done = func(_ *http.Request, rec *proxy.Record) { n.tally.add(rec) }
+	}
+	h := limitHead(n.router, n.config.Server.MaxHeaderBytes)
+	h = proxy.Observe(h, done)
+	h = boundBodies(h, n.config.Server.BodyTimeout)
+	h = resolveClients(h, n.trusted)
+	return n.attend(h)
+}
+
+// attend counts the requests under way, and tells clients of a draining node not
+// to come back on the same connection.
+func (n *Node) attend(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.tally.active.Add(1)
+		defer n.tally.active.Add(-1)
+		if n.phase() == phaseDraining {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}

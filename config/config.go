@@ -1,0 +1,174 @@
+// Package config reads the one file that describes a node and turns it into a
+// Config: plain data, checked, with every default filled in and every reference
+// resolved. It has no behaviour and holds nothing live; the only functions inside
+// a Config are expressions, compiled when the file was read.
+package config
+
+import (
+	"net/http"
+	"time"
+)
+
+// Value is a string expression compiled into a closure over the request. It must
+// not change the request, and may be called by many goroutines.
+type Value func(*http.Request) string
+
+// Condition is a boolean expression compiled into a closure over the request. It
+// must not change the request, and may be called by many goroutines.
+type Condition func(*http.Request) bool
+
+// Config describes one node. Load and Default return it complete: a reader never
+// has to know a default. It is not changed after that: routes share the lists, maps
+// and lifetimes that they inherit.
+type Config struct {
+	Warnings []Diagnostic // what is allowed but looks like a mistake; nil for none
+
+	Node    string   // name in Cache-Status and Via; default "edge"
+	Listen  []string // addresses of the public HTTP listeners; default ":8080"
+	Admin   Admin
+	Log     Log
+	Server  Server
+	Memory  Memory
+	Fill    Fill
+	Refresh Refresh
+	Origins []Origin
+	Sites   []Site
+}
+
+// Admin is the operator's own listener.
+type Admin struct {
+	Listen string // default "127.0.0.1:9090"; "off" for none
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string // "debug", "info", "warn", "error"; default "info"
+	Format string // "json", "text", or "auto" (text on a terminal); default "auto"
+	Access bool   // one line for each request; default true
+}
+
+// Server bounds what clients may take of the public listeners.
+type Server struct {
+	HeaderTimeout  time.Duration // for a whole request head; default 10s
+	BodyTimeout    time.Duration // silence while a request body is read; default 30s
+	IdleTimeout    time.Duration // between two requests; default 75s
+	WriteTimeout   time.Duration // silence of a client that takes nothing of its answer; default 60s
+	MaxHeaderBytes int64         // request head; default 8KiB
+	ShutdownGrace  time.Duration // how long SIGTERM waits for requests under way; default 30s
+	TrustedProxies []string      // CIDRs whose X-Forwarded-For and Forwarded are believed; default none
+}
+
+// Memory is the memory tier.
+type Memory struct {
+	Size        int64 // bytes, overhead included; default 256MiB
+	MaxObject   int64 // largest object stored; default 8MiB, and at most Size/16
+	MaxVariants int   // variants of one key; default 32
+}
+
+// Fill bounds responses while they are being fetched.
+type Fill struct {
+	Budget int64         // bytes that all fills together may hold; default 64MiB
+	Window int64         // bytes a fill holds once it can no longer be stored; default 1MiB
+	Wait   time.Duration // how long a request waits for another's response head before it asks for itself; default 10s
+	Stall  time.Duration // how long a reader that holds others up may take nothing; default 30s
+}
+
+// Refresh is the background queue of stale-while-revalidate.
+type Refresh struct {
+	Workers  int           // fetches at a time; default 16
+	Queue    int           // waiting refreshes; more are dropped and counted; default 1024
+	Attempts int           // tries before a refresh has failed for good; default 3
+	Backoff  time.Duration // wait before the second try, doubled each time, jittered; default 500ms
+}
+
+// Origin is where a site's content comes from.
+type Origin struct {
+	Name           string
+	URL            string        // scheme://host[:port], no path
+	ConnectTimeout time.Duration // default 2s
+	FirstByte      time.Duration // from the request sent to the response head; default 30s
+	BetweenBytes   time.Duration // silence in the middle of a body; default 30s
+	IdleTimeout    time.Duration // unused connections; default 4s, since Node closes its own at 5
+	MaxConnections int           // to the origin at a time; default 0, no bound
+	MaxHeaderBytes int64         // response head; default 64KiB
+	Host           string        // Host sent to the origin; "" passes the client's
+}
+
+// Site is a set of authorities served alike.
+type Site struct {
+	Name   string
+	Hosts  []string // authorities, lower case, without the scheme's own port; "*" alone is any
+	Routes []Route  // most specific first; the last matches everything
+}
+
+// Route is what is done with the requests of a site that match it.
+type Route struct {
+	Name     string
+	Path     string    // "/exact", "/prefix/*" or "/*"; matched on the normalised path
+	Methods  []string  // upper case; GET brings HEAD with it; nil is any
+	When     Condition // nil is always
+	WhenText string    // When as text, in one spelling, constants folded; for digests, not for logs: it may hold what env gave
+	Origin   string    // name of an Origin
+	Upgrade  bool      // let WebSocket upgrades through; default true
+	Cache    Cache
+	Request  Headers // towards the origin
+	Response Headers // towards the client
+}
+
+// Cache is the cache policy of one route, site and named policy already merged in.
+type Cache struct {
+	Enabled bool
+	Policy  string // "safe" or "rfc": what the rest was filled from
+
+	Targets          []string
+	SurrogateControl bool
+	StrictSMaxAge    bool
+	Heuristic        bool
+	StoreSetCookie   bool   // store explicitly fresh responses with their Set-Cookie (rfc only by default)
+	StripSetCookie   bool   // remove Set-Cookie, and store
+	Cookies          string // "permission" (safe), "ignore" (rfc), "strip": what a request's Cookie does
+	ShowKeys         bool   // leave Surrogate-Key, Cache-Tag and xkey in client responses
+
+	TTL                    *time.Duration
+	DefaultTTL             *time.Duration
+	MinTTL                 time.Duration
+	MaxTTL                 time.Duration
+	WhileRevalidate        *time.Duration
+	IfError                *time.Duration
+	DefaultWhileRevalidate time.Duration // default 60s
+	IfUnreachable          time.Duration // default 1h
+	Keep                   time.Duration // default 1h
+	Negative               map[int]time.Duration
+	NegativeMax            time.Duration // default 10s
+	HitForMiss             time.Duration // default 10s
+	MaxObject              int64         // default Memory.MaxObject
+	MaxRanges              int           // default 8
+	StaticType             string        // a rule that forces caching by path names the media type it expects, e.g. "text/css"; "" is no guard
+
+	Key Key
+}
+
+// Key is what takes part in the cache key beside site, scheme, authority and path.
+type Key struct {
+	SortQuery  bool
+	AllowQuery []string // only these parameters are kept, in key and request; nil keeps all
+	DenyQuery  []string // these are dropped, from key and request
+	Headers    []string // canonical names
+	Cookies    []string
+	Value      Value  // nil adds nothing
+	ValueText  string // Value as text, like Route.WhenText
+}
+
+// Headers changes a header section: Remove, then Set, then Add.
+type Headers struct {
+	Remove []string
+	Set    []Header
+	Add    []Header
+}
+
+// Header is one field to write.
+type Header struct {
+	Name  string // canonical
+	Value Value  // never returns a byte that may not stand in a field value: control characters of the request are left out
+	Text  string // Value as text, like Route.WhenText
+}

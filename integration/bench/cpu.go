@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of times in /proc: the kernel's USER_HZ, 100 on every Linux
+// that Go runs on.
+const tick = 10 * time.Millisecond
+
+// cpuTime is the user and system time that a process and all that descends from
+// it have used, the ended ones included.
+func cpuTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	total, err := statTime(string(stat))
+	if err != nil {
+		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, task := range tasks { // a child belongs to the thread that made it
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		if err != nil {
+			continue // the thread has ended; its children are listed under another
+		}
+		for child := range strings.FieldsSeq(string(children)) {
+			id, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, fmt.Errorf("children of %d: %w", pid, err)
+			}
+			below, err := cpuTime(id)
+			if os.IsNotExist(err) {
+				continue // ended just now; its time is its parent's
+			}
+			if err != nil {
+				return 0, err
+			}
+			total += below
+		}
+	}
+	return total, nil
+}
+
+// statTime reads utime, stime, cutime and cstime: fields 14 to 17 of proc(5). The
+// second field, the program's name in parentheses, may hold anything.
+func statTime(stat string) (time.Duration, error) {
+	after := strings.LastIndexByte(stat, ')')
+	if after < 0 {
+		return 0, fmt.Errorf("no name in %q", stat)
+	}
+	fields := strings.Fields(stat[after+1:])
+	if len(fields) < 15 {
+		return 0, fmt.Errorf("%d fields after the name", len(fields))
+	}
+	var ticks int64
+	for _, field := range fields[11:15] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * tick, nil
+}

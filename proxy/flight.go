@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"edge/cachestore"
+)
+
+// flights is the table of fills that may be joined: one for each key, variant and
+// class of request. Lock order: flights.mu before fill.mu.
+type flights struct {
+	mu       sync.Mutex
+	byKey    map[string]*fill
+	underWay map[cachestore.Key]int // fills by primary key, those that cannot be joined included
+}
+
+var errStalledLeader = errors.New("proxy: the request that leads the fetch waits for too long")
+
+// current returns the fill under way for the key, or nil.
+func (t *flights) current(key string) *fill {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byKey[key]
+}
+
+// lead puts f in the table in place of old, which may be nil, and returns its
+// leader's reader. It returns nil when the table no longer holds old: somebody
+// else was first, and may be joined.
+func (t *flights) lead(f, old *fill) *reader {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[f.key] != old {
+		return nil
+	}
+	t.byKey[f.key] = f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.joinLocked(true)
+}
+
+// land takes f out of the table: no request joins it any more.
+func (t *flights) land(f *fill) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[f.key] == f {
+		delete(t.byKey, f.key)
+	}
+}
+
+// begin and end count the fills whose response may yet be stored under a key.
+func (t *flights) begin(key cachestore.Key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.underWay[key]++
+}
+
+func (t *flights) end(key cachestore.Key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.underWay[key]--; t.underWay[key] == 0 {
+		delete(t.underWay, key)
+	}
+}
+
+// concern tells whether a response is on its way that may be stored under key.
+func (t *flights) concern(key cachestore.Key) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.underWay[key] > 0
+}
+
+func (t *flights) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byKey)
+}
+
+// join takes a place in the fill, or returns nil when it takes no newcomers: it
+// has become a window, it has ended without an answer that may be shared, or it
+// has waited for its head for longer than patience.
+func (f *fill) join(now time.Time, patience time.Duration) *reader {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	stalled := f.state == waiting && now.Sub(f.started) >= patience
+	if stalled || f.window || f.state == private || f.state == failed {
+		return nil
+	}
+	return f.joinLocked(false)
+}

@@ -1,0 +1,76 @@
+// Package proxy is the path of a request: from the canonical request through the
+// cache to the origin and back. Open handler.go first; it reads in the order of
+// the story.
+package proxy
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+
+	"edge/proxy/rfc9111"
+)
+
+// Handler serves one route. Set the fields, call Open once, and serve; a Handler
+// may then be used by any number of goroutines.
+type Handler struct {
+	Cache       *Cache
+	Site, Route string            // names in the configuration
+	OriginURL   *url.URL          // scheme and host of the origin
+	Origin      http.RoundTripper // asks the origin
+	Rules       Rules
+
+	query     queryRule
+	untouched rfc9111.Policy // Policy where path rules do not apply
+	forwarder *httputil.ReverseProxy
+	exchanges exchangePool
+}
+
+// Open checks the fields and prepares the handler.
+func (h *Handler) Open() error {
+	switch {
+	case h.Cache == nil || h.Origin == nil:
+		return errors.New("proxy: a handler needs a cache and an origin")
+	case h.OriginURL == nil || h.OriginURL.Host == "":
+		return errors.New("proxy: a handler needs the origin's URL")
+	}
+	h.Rules.MaxObject = orDefault(h.Rules.MaxObject, 8<<20)
+	h.Rules.MaxRanges = orDefault(h.Rules.MaxRanges, 8)
+	h.query = queryRule{h.Rules.KeySortQuery, h.Rules.KeyAllowQuery, h.Rules.KeyDenyQuery}
+	h.untouched = untouched(&h.Rules)
+	if h.Rules.bends() {
+		h.Cache.bent(h.Site)
+	}
+	h.forwarder = h.newForwarder()
+	return nil
+}
+
+// ServeHTTP answers one request: from the cache where it may, else through the
+// origin. The request must have come through a Router.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := h.exchanges.get(h, w, r)
+	x.sanitise()
+	if status := x.dropBody(); status != 0 {
+		x.refuse(status, reasonBodyOnGet, "A body is not taken with this method.")
+		return
+	}
+	if why := x.passes(); why != "" {
+		x.pass(why)
+		return
+	}
+	x.identify()
+
+	switch outcome := x.lookup(); outcome {
+	case Hit, Stale:
+		if x.refreshing {
+			h.Cache.enqueueRefresh(x) // a client that reads slowly does not put it off
+		}
+		x.deliver(outcome)
+		h.exchanges.put(x)
+	case Refused:
+		x.refuse(http.StatusGatewayTimeout, reasonOnlyIfCached, "Nothing stored may answer this request.")
+	default:
+		x.forward()
+	}
+}

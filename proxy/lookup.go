@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"time"
+
+	"edge/cachestore"
+	"edge/proxy/rfc9111"
+)
+
+// lookup finds what is stored for the request and decides what is done with it:
+// Hit or Stale to serve it, Refused when only a stored response was wanted, Miss
+// to ask the origin. The ledger's sequence is read first: whatever comes of this
+// look-up is judged by every purge after it.
+func (x *exchange) lookup() Outcome {
+	x.sequence = x.h.Cache.Ledger.Sequence()
+	found := x.find()
+	if found.Entry != nil && !x.alive(found) {
+		x.h.Cache.counts.deadEntries.Add(1)
+		x.h.Cache.Store.Delete(x.r.Context(), found.Entry)
+		found.Entry, x.why = nil, reasonPurged
+	}
+	outcome := Miss
+	if found.Entry != nil {
+		x.stored, x.marks = found.Entry, found.Marks
+		outcome = x.judge(found.Entry)
+	}
+	if outcome == Miss && x.directives.OnlyIfCached {
+		return Refused
+	}
+	return outcome
+}
+
+// find asks the store: first for what stands under the key itself, then, where
+// responses vary, for the newest that this request selects.
+func (x *exchange) find() cachestore.Found {
+	ctx := x.r.Context()
+	found := x.h.Cache.Store.Get(ctx, x.key, "")
+	if found.VaryOn == nil {
+		if found.Entry == nil {
+			x.why = reasonNotStored
+		}
+		return found
+	}
+	x.varyOn, x.why = found.VaryOn[0], reasonVariant
+	var newest cachestore.Found
+	for _, varyOn := range found.VaryOn {
+		candidate := x.h.Cache.Store.Get(ctx, x.key, x.variant(varyOn))
+		if candidate.Entry != nil && (newest.Entry == nil || candidate.Entry.Received.After(newest.Entry.Received)) {
+			newest = candidate
+		}
+	}
+	return newest
+}
+
+// alive asks the ledger about an entry, and notes how long it may now be used.
+// The common case, nothing purged since it was last asked, is two integers
+// compared.
+func (x *exchange) alive(found cachestore.Found) bool {
+	e, marks := found.Entry, found.Marks
+	x.life = e.Life
+	ledger := x.h.Cache.Ledger
+	x.suspect = found.Suspect || !ledger.Trusted()
+	if since := max(marks.Checked.Load(), e.Sequence); since < x.sequence {
+		verdict := ledger.Judge(e, since)
+		if verdict.Dead {
+			return false
+		}
+		// Noted before Checked: whoever sees the one must see the other.
+		if !verdict.StaleAt.IsZero() {
+			marks.EndAt(verdict.StaleAt)
+		}
+		if verdict.Suspect {
+			x.suspect = true
+		} else {
+			marks.Checked.Store(x.sequence)
+		}
+	}
+	if at := marks.StaleAt.Load(); at != 0 {
+		x.life = endAt(x.life, e.Age(time.Unix(0, at)))
+	}
+	return true
+}
+
+// endAt ends freshness at this age; the stale windows follow from there.
+func endAt(life cachestore.Life, age time.Duration) cachestore.Life {
+	life.Fresh = min(life.Fresh, age)
+	return life
+}
+
+// judge decides what may be done with a live entry.
+func (x *exchange) judge(e *cachestore.Entry) Outcome {
+	if e.Rules != x.h.Rules.Digest || x.suspect {
+		x.why = reasonRulesChanged
+		if x.suspect {
+			x.why = reasonSuspect
+		}
+		x.life = cachestore.Life{AlwaysRevalidate: true, NeverStale: true} // no window helps either
+		return Miss
+	}
+	use, why := rfc9111.Judge(x.directives, x.life, e.Age(x.now))
+	x.why = why
+	switch use {
+	case rfc9111.UseFresh:
+		return Hit
+	case rfc9111.UseWhileRevalidate:
+		x.refreshing = true
+		return Stale
+	case rfc9111.UseStaleAsked:
+		return Stale
+	case rfc9111.UseRevalidate:
+		return Miss
+	default:
+		panic("proxy: unknown use of a stored entry")
+	}
+}
+
+// ttl is what remains of the freshness of a stored entry; negative when stale.
+func (x *exchange) ttl(e *cachestore.Entry, life cachestore.Life) time.Duration {
+	return life.Fresh - e.Age(x.now)
+}

@@ -1,0 +1,514 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"edge/cachestore"
+	"edge/proxy/rfc9111"
+)
+
+// question is what a fill asks the origin, with all that is needed to judge the
+// answer. It knows nothing of the request that started it, which may end first.
+type question struct {
+	h          *Handler
+	fill       *fill
+	out        *http.Request // as sent, but for the conditions that we add
+	header     http.Header   // of out, for all questions about the request
+	key        cachestore.Key
+	flight     string // for the hit-for-miss mark
+	directives rfc9111.Directives
+	sequence   uint64
+	stored     *cachestore.Entry // to be revalidated; nil when there is nothing
+	life       cachestore.Life   // of stored
+	self       string            // URL, for redirects to itself
+	policy     *rfc9111.Policy   // that holds for the path
+	bent       bool              // rules by path do not apply: see exchange.bent
+}
+
+var (
+	errUnended = errors.New("proxy: a fetch ended without an answer")
+	errUnasked = errors.New("proxy: the origin confirms what it was not asked about")
+)
+
+// run asks, and sees the fill through to its end: shared, private or failed.
+func (q *question) run(ctx context.Context) {
+	f, cache := q.fill, q.h.Cache
+	cache.flights.begin(q.key)
+	defer cache.flights.end(q.key)
+	defer cache.flights.land(f)
+	var res *http.Response
+	defer func() {
+		if problem := recover(); problem != nil {
+			cache.Log.Error("a fetch panicked", "problem", fmt.Sprint(problem), "url", q.self)
+			f.cancel()
+			if res != nil {
+				res.Body.Close()
+			}
+		}
+		f.fail(errUnended) // of no effect on a fill that has ended
+	}()
+
+	if e := q.alreadyThere(ctx); e != nil {
+		f.answerWith(e, nil, Joined, rfc9111.Storage{})
+		f.cancel()
+		return
+	}
+	requested := time.Now()
+	var err error
+	res, err = q.ask(ctx, q.stored)
+	if err == nil && res.StatusCode == http.StatusNotModified && q.stored == nil {
+		res.Body.Close()
+		err = errUnasked
+	}
+	if err == nil && res.StatusCode == http.StatusNotModified && !rfc9111.Validates(q.stored.Head, res.Header) {
+		// The origin confirms something that we do not have: ask for it whole.
+		res.Body.Close()
+		q.stored = nil
+		res, err = q.ask(ctx, nil)
+	}
+	received := time.Now()
+	switch {
+	case err != nil:
+		q.failed(err)
+	case res.StatusCode == http.StatusNotModified && q.stored != nil:
+		q.confirm(res, requested, received)
+	default:
+		q.accept(ctx, res, requested, received)
+	}
+}
+
+// ask sends the request, conditional on what is stored, and passes 1xx responses
+// on to those who wait.
+func (q *question) ask(ctx context.Context, stored *cachestore.Entry) (*http.Response, error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			if code != http.StatusContinue && code != http.StatusSwitchingProtocols {
+				dropHopByHop(http.Header(header))
+				q.fill.inform(code, header)
+			}
+			return nil
+		},
+	})
+	out := q.out.Clone(ctx)
+	if stored != nil {
+		rfc9111.Conditional(out.Header, stored.Head)
+	}
+	res, err := q.h.Origin.RoundTrip(out)
+	if err == nil {
+		q.fill.heard(res.StatusCode)
+	}
+	return res, err
+}
+
+// failed ends the fill without an answer.
+func (q *question) failed(err error) {
+	q.h.Cache.counts.fillsFailed.Add(1)
+	q.h.Cache.Log.Warn("a fetch failed", "url", q.self, "site", q.h.Site, "route", q.h.Route, "error", err)
+	q.fill.fail(err)
+	q.fill.cancel()
+}
+
+// alreadyThere looks once more before asking: between this request's look-up and
+// its lead, another fetch may have ended, and what it stored is news.
+func (q *question) alreadyThere(ctx context.Context) *cachestore.Entry {
+	store := q.h.Cache.Store
+	found := store.Get(ctx, q.key, "")
+	if found.VaryOn != nil {
+		found = store.Get(ctx, q.key, rfc9111.Variant(found.VaryOn[0], q.header))
+	}
+	e := found.Entry
+	if e == nil || e == q.stored || found.Suspect || e.Rules != q.h.Rules.Digest || !q.h.Cache.Ledger.Trusted() ||
+		q.h.Cache.Ledger.Judge(e, e.Sequence) != (cachestore.Verdict{}) {
+		return nil
+	}
+	if use, _ := rfc9111.Judge(q.directives, e.Life, e.Age(time.Now())); use != rfc9111.UseFresh {
+		return nil
+	}
+	return e
+}
+
+// confirm renews what is stored by the origin's 304 (RFC 9111 section 4.3.4).
+func (q *question) confirm(res *http.Response, requested, received time.Time) {
+	res.Body.Close()
+	q.fill.cancel()
+	e, own, verdict := q.update(res.Header, requested, received)
+	if !verdict.OK {
+		// Still right for the one who asked, but not to be kept under today's rules.
+		q.h.Cache.Store.Delete(context.Background(), q.stored)
+		header := e.Head.Header()
+		maps.Copy(header, own)
+		q.fill.keepPrivate(&http.Response{StatusCode: e.Status, Header: header, ContentLength: e.Body.Size(),
+			Body: readCloser{e.Body.Reader()}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}, verdict)
+		return
+	}
+	q.put(e)
+	q.h.Cache.flights.land(q.fill)
+	q.fill.answerWith(e, own, Revalidated, verdict)
+}
+
+// update makes the entry that the stored one becomes by a 304, or by a HEAD's
+// 200, and the fields of the update that are for the asking client alone. The
+// purge sequence is that of this look-up, never a later one.
+func (q *question) update(update http.Header, requested, received time.Time) (*cachestore.Entry, http.Header, rfc9111.Storage) {
+	if update["Date"] == nil {
+		update["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
+	var omit []string
+	own := make(http.Header)
+	if cookies := update["Set-Cookie"]; cookies != nil && !q.h.Rules.Policy.StoreSetCookie {
+		// A cookie that comes with a confirmation is one client's; what is stored
+		// has none, and stays as it is.
+		omit = []string{"Set-Cookie"}
+		if !q.h.Rules.StripSetCookie {
+			own["Set-Cookie"] = cookies
+		}
+	}
+	header := rfc9111.Merge(q.stored.Head, update, omit)
+	if update["Age"] == nil {
+		delete(header, "Age") // the old one spoke of the old answer
+	}
+	verdict := q.judge(q.stored.Status, header, received)
+	e, more := q.entry(q.stored.Status, header, verdict, requested, received)
+	maps.Copy(own, more)
+	e.Body = q.stored.Body
+	if !carriesKeys(update) {
+		e.Tags = q.stored.Tags // what is stored has its key fields stripped
+	}
+	return e, own, verdict
+}
+
+// accept takes a response that is not a 304: shared and stored, or private.
+func (q *question) accept(ctx context.Context, res *http.Response, requested, received time.Time) {
+	f, cache := q.fill, q.h.Cache
+	verdict := q.judge(res.StatusCode, res.Header, received)
+	if verdict.OK {
+		verdict = q.judgeBody(res, verdict)
+	}
+	if !verdict.OK {
+		q.remember(res.StatusCode, verdict.Reason)
+		q.supersede(res.StatusCode, verdict.Reason)
+		res.Body = &answerBody{ReadCloser: res.Body, close: f.cancel}
+		f.keepPrivate(res, verdict)
+		return
+	}
+	defer f.cancel()
+	defer res.Body.Close()
+	head, own := q.entry(res.StatusCode, res.Header, verdict, requested, received)
+	if use, _ := rfc9111.Judge(rfc9111.ParseRequest(nil), head.Life, head.Age(received)); use == rfc9111.UseRevalidate {
+		q.remember(res.StatusCode, rfc9111.ReasonStale) // stored, but of use to nobody without the origin's word
+	} else {
+		cache.marks.clear(q.flight)
+	}
+	f.begin(head, own, verdict, res.ContentLength)
+	body, kept, err := f.receive(ctx, res.Body)
+	switch {
+	case err == errNobodyReads:
+		f.fail(err)
+	case err != nil:
+		q.failed(err)
+	case !kept:
+		q.remember(res.StatusCode, reasonTooLarge)
+		f.finish(nil)
+	default:
+		e := *head
+		e.Body = body
+		if bodyAllowed(e.Status) {
+			header := e.Head.Header()
+			header["Content-Length"] = []string{strconv.FormatInt(body.Size(), 10)}
+			e.Head = cachestore.NewHead(header)
+		}
+		q.put(&e)
+		cache.flights.land(f) // after put: whoever does not find the flight finds the entry
+		f.finish(&e)
+	}
+}
+
+func bodyAllowed(status int) bool { return status != http.StatusNoContent && status >= 200 }
+
+// judge asks whether the response may be stored, by the RFC and by our rules.
+func (q *question) judge(status int, header http.Header, received time.Time) rfc9111.Storage {
+	rules := &q.h.Rules
+	if rules.StripSetCookie && !q.bent {
+		delete(header, "Set-Cookie")
+	}
+	verdict := rfc9111.Storable(http.MethodGet, q.header, status, header, received, q.policy)
+	switch {
+	case !verdict.OK:
+	case mediaType(header) == "text/event-stream":
+		verdict.OK, verdict.Reason = false, reasonEventStream
+	case rules.StaticType != "" && !matchesType(rules.StaticType, mediaType(header)):
+		verdict.OK, verdict.Reason = false, reasonStaticType
+	case tooManyKeys(header):
+		verdict.OK, verdict.Reason = false, reasonTooManyKeys
+	case status >= 300 && status < 400 && q.redirectsToItself(header):
+		verdict.OK, verdict.Reason = false, reasonSelfRedirect
+	case isFailure(status) && q.stored != nil && q.usable():
+		// An error never replaces what could stand in for it.
+		verdict.OK, verdict.Reason = false, rfc9111.ReasonStatus
+	}
+	return verdict
+}
+
+// usable tells whether the stored response may be served instead of an error.
+func (q *question) usable() bool {
+	ok, _ := rfc9111.StaleOnError(q.directives, q.life, q.stored.Age(time.Now()))
+	return ok
+}
+
+// judgeBody asks whether the body can be kept, and proved whole.
+func (q *question) judgeBody(res *http.Response, verdict rfc9111.Storage) rfc9111.Storage {
+	chunked := len(res.TransferEncoding) > 0
+	switch {
+	case res.ContentLength > q.h.Rules.MaxObject:
+		verdict.OK, verdict.Reason = false, reasonTooLarge
+	case res.ContentLength < 0 && !chunked:
+		verdict.OK, verdict.Reason = false, reasonLengthUnknown
+	case q.h.Cache.budget.exhausted():
+		verdict.OK, verdict.Reason = false, reasonNoBudget
+	}
+	return verdict
+}
+
+// redirectsToItself finds redirects that would loop for everyone who is served
+// them from the cache.
+func (q *question) redirectsToItself(header http.Header) bool {
+	base, err := url.Parse(q.self)
+	if err != nil {
+		return true
+	}
+	location, err := base.Parse(firstOf(header["Location"]))
+	return err == nil && header["Location"] != nil && location.String() == base.String()
+}
+
+// remember leaves a hit-for-miss mark, so that the next requests do not wait for
+// one another. A failing origin leaves none: when it is back, they should. Nor
+// does one client's wish not to be stored.
+func (q *question) remember(status int, why rfc9111.Reason) {
+	if hold := q.h.Rules.HitForMiss; hold > 0 && status < 500 && why != rfc9111.ReasonRequestNoStore && why != reasonNoBudget {
+		q.h.Cache.marks.set(q.flight, time.Now().Add(hold), q.sequence)
+	}
+}
+
+// supersede drops what is stored when the origin now answers with something that
+// may not be: the old answer would otherwise be served stale in its place. An
+// answer that is private only because of this request's fields, or refuses this
+// request alone, says nothing.
+func (q *question) supersede(status int, why rfc9111.Reason) {
+	personal := why == rfc9111.ReasonCookie || why == rfc9111.ReasonAuthorization || why == rfc9111.ReasonRequestNoStore
+	gone := status < 400 || status == http.StatusNotFound || status == http.StatusGone
+	if q.stored != nil && gone && !personal && why != reasonNoBudget {
+		q.h.Cache.Store.Delete(context.Background(), q.stored)
+	}
+}
+
+// entry makes the entry of a response, without its body. The header is as clients
+// will get it, but for what depends on the moment; the fields that the response
+// lets only the asking client have are returned beside it.
+func (q *question) entry(status int, header http.Header, verdict rfc9111.Storage, requested, received time.Time) (*cachestore.Entry, http.Header) {
+	header = header.Clone()
+	tags := q.tags(header)
+	initial := rfc9111.InitialAge(header, requested, received)
+	q.h.cleanResponse(header, received)
+	own := make(http.Header)
+	for _, name := range verdict.Omit {
+		if values := header[name]; values != nil {
+			own[name] = values
+			delete(header, name)
+		}
+	}
+	e := &cachestore.Entry{
+		Key:        q.key,
+		VaryOn:     verdict.VaryOn,
+		Status:     status,
+		Head:       cachestore.NewHead(header),
+		Received:   received,
+		InitialAge: initial,
+		Life:       verdict.Life,
+		Sequence:   q.sequence,
+		Rules:      q.h.Rules.Digest,
+		Tags:       tags,
+	}
+	if len(e.VaryOn) > 0 {
+		e.Variant = rfc9111.Variant(e.VaryOn, q.header)
+	}
+	return e, own
+}
+
+// patience is how long a store may keep a response waiting, and with it the ends
+// of the bodies of all who read it.
+const patience = 100 * time.Millisecond
+
+// put hands an entry to the store. That the store does not take it is no
+// failure: it was served all the same.
+func (q *question) put(e *cachestore.Entry) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := q.h.Cache.Store.Put(ctx, e); err != nil {
+		q.h.Cache.counts.storeRefused.Add(1)
+		q.h.Cache.Log.Debug("a response was not stored", "url", q.self, "error", err)
+		return
+	}
+	q.h.Cache.counts.stored.Add(1)
+}
+
+// surrogateKeyFields carry surrogate keys; they are for us, and for nobody behind
+// us unless asked for.
+var surrogateKeyFields = []string{"Surrogate-Key", "Cache-Tag", "Xkey"}
+
+const (
+	maxKeys     = 1024
+	maxKeyBytes = 16 << 10
+)
+
+// tooManyKeys refuses responses whose keys could not all be tracked: a key
+// dropped in silence would be a purge that does not reach.
+func tooManyKeys(header http.Header) bool {
+	count, size := 0, 0
+	for _, name := range append(surrogateKeyFields, "Cache-Groups") {
+		for _, line := range header[name] {
+			size += len(line)
+			count += len(strings.FieldsFunc(line, isKeySeparator))
+		}
+	}
+	return count > maxKeys || size > maxKeyBytes
+}
+
+// tags returns the hashes of the response's surrogate keys.
+func (q *question) tags(header http.Header) []uint64 {
+	if q.h.Cache.Tag == nil {
+		return nil
+	}
+	var tags []uint64
+	for _, name := range surrogateKeyFields {
+		for _, line := range header[name] {
+			for _, key := range strings.FieldsFunc(line, isKeySeparator) {
+				tags = append(tags, q.h.Cache.Tag(q.h.Site, key))
+			}
+		}
+	}
+	return tags
+}
+
+func isKeySeparator(r rune) bool { return r == ' ' || r == ',' || r == '\t' }
+
+// cleanResponse puts a response header from the origin into the form in which it
+// is passed on: no hop-by-hop fields, no surrogate keys, with a Date and our Via.
+func (h *Handler) cleanResponse(header http.Header, received time.Time) {
+	dropHopByHop(header)
+	if !h.Rules.ShowKeys {
+		for _, name := range surrogateKeyFields {
+			delete(header, name)
+		}
+	}
+	if header["Date"] == nil {
+		header["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
+	addVia(header, h.Cache.Node)
+}
+
+// hide takes out of a client's answer what is stored for our own use: the field
+// that decides how long the response is kept must outlive a confirmation by 304.
+func (h *Handler) hide(header http.Header) {
+	if h.Rules.Policy.SurrogateControl {
+		delete(header, "Surrogate-Control")
+	}
+}
+
+// filterTrailers keeps trailers from bringing in what a head may not be given
+// later: framing, caching, cookies and credentials (RFC 9110 section 6.5.1).
+func filterTrailers(res *http.Response) {
+	if res.Trailer == nil {
+		return
+	}
+	res.Body = &trailerBody{res.Body, res}
+	dropForbiddenTrailers(res.Trailer)
+}
+
+// trailerBody filters trailers when they have come: at the end of the body.
+type trailerBody struct {
+	io.ReadCloser
+	res *http.Response
+}
+
+func (b *trailerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		dropForbiddenTrailers(b.res.Trailer)
+	}
+	return n, err
+}
+
+func dropForbiddenTrailers(trailer http.Header) {
+	for name := range trailer {
+		switch name {
+		case "Set-Cookie", "Cache-Control", "Expires", "Pragma", "Age", "Date", "Vary", "Location", "Surrogate-Key", "Cache-Tag", "Xkey",
+			"Surrogate-Control", "Cache-Status", "Www-Authenticate", "Authorization", "Host", "Content-Length", "Content-Type",
+			"Content-Encoding", "Content-Range", "Transfer-Encoding", "Trailer", "Retry-After", "Warning", "Etag", "Last-Modified":
+			delete(trailer, name)
+		default:
+			if rfc9111.HopByHop(name) || strings.HasSuffix(name, "-Cache-Control") {
+				delete(trailer, name)
+			}
+		}
+	}
+}
+
+// carriesKeys tells whether a header names surrogate keys.
+func carriesKeys(header http.Header) bool {
+	for _, name := range surrogateKeyFields {
+		if header[name] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// mediaType returns the response's media type in lower case, without parameters.
+func mediaType(header http.Header) string {
+	name, _, _ := strings.Cut(firstOf(header["Content-Type"]), ";")
+	return strings.ToLower(strings.TrimSpace(name))
+}
+
+// matchesType reports whether a media type is the wanted one, of the wanted
+// "type/*", or says nothing of what the bytes are.
+func matchesType(want, got string) bool {
+	if prefix, ok := strings.CutSuffix(want, "*"); ok {
+		return strings.HasPrefix(got, prefix) || got == "application/octet-stream"
+	}
+	return got == want || got == "application/octet-stream"
+}
+
+func firstOf(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// answerBody tells when an answer's body is closed.
+type answerBody struct {
+	io.ReadCloser
+	close func()
+}
+
+func (b *answerBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.close()
+	return err
+}
+
+// readCloser is a reader with nothing to close.
+type readCloser struct{ io.Reader }
+
+func (readCloser) Close() error { return nil }

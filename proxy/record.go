@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"edge/proxy/rfc9111"
+)
+
+// Record is what one request came to. The request path fills it in; whoever
+// observes requests reads it when they have ended.
+type Record struct {
+	Outcome Outcome
+	Reason  rfc9111.Reason // why it ended so; "" where the outcome says it all
+	Site    string         // name in the configuration; "" when none was found
+	Route   string
+
+	Status    int           // sent to the client; zero when nothing was
+	Bytes     int64         // of body written to the client
+	Started   time.Time     // when the request reached us
+	FirstByte time.Duration // from Started to the response head; zero when none was written
+	Total     time.Duration // from Started to the end
+
+	Origin       time.Duration // waited for the origin's head; zero when it was not asked
+	OriginStatus int           // zero when the origin was not asked, or did not answer
+	Collapsed    bool          // answered from a fetch that another request had started
+	Stored       bool          // this request's fetch is being stored
+	Err          error         // for the log only, never for a client
+}
+
+// Observe wraps next so that done is called once for every request when it has
+// ended, also when it was aborted by a panic. The record must not be kept: it is
+// used again for other requests.
+func Observe(next http.Handler, done func(*http.Request, *Record)) http.Handler {
+	observers := sync.Pool{New: func() any { return new(observer) }}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o := observers.Get().(*observer)
+		*o = observer{ResponseWriter: w, record: Record{Started: time.Now()}}
+		defer func() {
+			o.record.Total = time.Since(o.record.Started)
+			done(r, &o.record)
+			o.ResponseWriter = nil
+			observers.Put(o)
+		}()
+		next.ServeHTTP(o, r)
+	})
+}
+
+// recordOf returns the record that belongs to w, or one that nobody reads.
+func recordOf(w http.ResponseWriter) *Record {
+	if o, ok := w.(interface{ Record() *Record }); ok {
+		return o.Record()
+	}
+	return &Record{Started: time.Now()}
+}
+
+// observer is an http.ResponseWriter that notes what passes.
+type observer struct {
+	http.ResponseWriter
+	record Record
+}
+
+// Record returns what is noted about the request under way.
+func (o *observer) Record() *Record { return &o.record }
+
+// Unwrap lets http.ResponseController reach flushing, hijacking and deadlines.
+func (o *observer) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+// WriteHeader notes the final status; informational ones only pass through.
+func (o *observer) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		o.note(status)
+	}
+	o.ResponseWriter.WriteHeader(status)
+}
+
+func (o *observer) Write(p []byte) (int, error) {
+	if o.record.Status == 0 {
+		o.note(http.StatusOK)
+	}
+	n, err := o.ResponseWriter.Write(p)
+	o.record.Bytes += int64(n)
+	return n, err
+}
+
+func (o *observer) note(status int) {
+	if o.record.Status == 0 {
+		o.record.Status = status
+		o.record.FirstByte = time.Since(o.record.Started)
+	}
+}

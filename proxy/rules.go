@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"net/http"
+	"time"
+
+	"edge/proxy/rfc9111"
+)
+
+// Rules are what the operator says about one route. The zero value passes every
+// request to the origin and stores nothing.
+type Rules struct {
+	Cache          bool           // false: every request passes
+	Policy         rfc9111.Policy // what may be stored, and for how long
+	Cookies        CookieRule     // what a request's Cookie means; Policy.CookiesNeedPermission goes with CookiesAsPolicy
+	StripSetCookie bool           // remove Set-Cookie from responses, and so let them be stored
+	ShowKeys       bool           // leave surrogate keys in client responses
+	Upgrade        bool           // let WebSocket upgrades through
+	StaticType     string         // media type, or "type/*", that a path rule expects; "" expects nothing
+	HitForMiss     time.Duration  // how long an answer that may not be shared is remembered; zero is not at all
+	MaxObject      int64          // bytes of body stored at most; zero means 8 MiB
+	MaxRanges      int            // ranges answered in one response; zero means 8
+
+	KeySortQuery  bool
+	KeyAllowQuery []string // raw parameter names kept in key and request; nil keeps all
+	KeyDenyQuery  []string // raw parameter names dropped from key and request
+	KeyHeaders    []string // canonical names of request headers in the key
+	KeyCookies    []string // names of cookies in the key
+	KeyValue      func(*http.Request) string
+
+	Request    HeaderRules // towards the origin, before anything is decided
+	Response   HeaderRules // towards the client, on every answer that is not our own
+	HostHeader string      // Host towards the origin; "" passes the client's
+
+	Digest uint64 // of all the above that can change what is stored
+}
+
+// CookieRule says what a request's Cookie header does on a route.
+type CookieRule uint8
+
+const (
+	// CookiesAsPolicy forwards cookies; Policy.CookiesNeedPermission decides
+	// whether a response to them may be stored.
+	CookiesAsPolicy CookieRule = iota
+	// CookiesIgnore forwards cookies and stores as if there were none: the
+	// operator knows that the origin does not look at them.
+	CookiesIgnore
+	// CookiesStrip removes cookies before the request is looked at, except those
+	// in KeyCookies.
+	CookiesStrip
+)
+
+// HeaderRules change a header section: Remove, then Set, then Add.
+type HeaderRules struct {
+	Remove []string
+	Set    []HeaderRule
+	Add    []HeaderRule
+}
+
+// HeaderRule is one field to write. Value must not change the request.
+type HeaderRule struct {
+	Name  string // canonical
+	Value func(*http.Request) string
+}
+
+// bends tells whether entries of the route stand under other keys than the plain
+// ones of their URLs.
+func (rules *Rules) bends() bool {
+	return rules.KeyHeaders != nil || rules.KeyCookies != nil || rules.KeyValue != nil ||
+		rules.KeySortQuery || rules.KeyAllowQuery != nil || rules.KeyDenyQuery != nil
+}
+
+// untouched is the policy for a path that the route's pattern and the origin may
+// read differently (web cache deception): nothing is stored there that the
+// response itself does not allow.
+func untouched(rules *Rules) rfc9111.Policy {
+	p := rules.Policy
+	p.TTL, p.DefaultTTL, p.MinTTL, p.Negative, p.Heuristic, p.StoreSetCookie = nil, nil, 0, nil, false, false
+	p.CookiesNeedPermission = rules.Cookies != CookiesStrip
+	return p
+}
+
+func (rules *HeaderRules) empty() bool {
+	return len(rules.Remove) == 0 && len(rules.Set) == 0 && len(rules.Add) == 0
+}
+
+// apply changes h; the values are computed from r.
+func (rules *HeaderRules) apply(h http.Header, r *http.Request) {
+	for _, name := range rules.Remove {
+		delete(h, name)
+	}
+	for _, rule := range rules.Set {
+		h[rule.Name] = []string{rule.Value(r)}
+	}
+	for _, rule := range rules.Add {
+		values := h[rule.Name]
+		h[rule.Name] = append(values[:len(values):len(values)], rule.Value(r))
+	}
+}
