@@ -17,6 +17,7 @@ import (
 type Cache struct {
 	Node   string // our name in Cache-Status, Via and CDN-Loop: a token
 	Store  cachestore.Store
+	Memory Memory                        // the part of Store that Handler.Quick asks; nil: it finds nothing
 	Ledger Ledger                        // nil: nothing is ever purged
 	Tag    func(site, key string) uint64 // hash of a surrogate key; nil: responses carry none
 	Log    *slog.Logger
@@ -44,6 +45,18 @@ type Cache struct {
 	bends  map[string]bool // sites with routes whose keys are not the plain ones of their URLs
 	wg     sync.WaitGroup
 }
+
+// Memory is a store that can be asked without waiting.
+type Memory interface {
+	// Peek is Store.Get, but a look-up that finds nothing leaves no trace: it will
+	// be made again.
+	Peek(key cachestore.Key, variant string) cachestore.Found
+}
+
+// noMemory holds nothing.
+type noMemory struct{}
+
+func (noMemory) Peek(cachestore.Key, string) cachestore.Found { return cachestore.Found{} }
 
 // Ledger tells what purges say about entries. Its methods are called on the
 // request path: they must be quick and never block.
@@ -108,6 +121,9 @@ func (c *Cache) Open() {
 	}
 	if c.Ledger == nil {
 		c.Ledger = noLedger{}
+	}
+	if c.Memory == nil {
+		c.Memory = noMemory{}
 	}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	c.budget.limit = c.FillBudget

@@ -37,6 +37,7 @@ type exchange struct {
 	suspect    bool              // stored may have been purged without our knowledge
 	background bool              // a refresh: nobody reads the answer
 	refreshing bool              // stored is stale, and to be refreshed
+	quick      bool              // only memory is asked, and only a hit counts
 	passing    bool              // the origin answers this request alone, untouched
 	alone      bool              // joins no flight
 	failure    bool              // the answer is a failure that a refresh should try again

@@ -74,3 +74,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.forward()
 	}
 }
+
+// Quick answers a request without a body if a fresh entry in memory may answer it,
+// exactly as ServeHTTP would. Otherwise it returns false, and has left no trace but
+// in the request.
+func (h *Handler) Quick(w http.ResponseWriter, r *http.Request) bool {
+	x := h.exchanges.get(h, w, r)
+	defer h.exchanges.put(x)
+	x.quick = true
+	x.sanitise()
+	if x.passes() != "" {
+		return false
+	}
+	x.identify()
+	if x.lookup() != Hit {
+		return false
+	}
+	x.deliver(Hit)
+	return true
+}

@@ -15,6 +15,9 @@ func (x *exchange) lookup() Outcome {
 	x.sequence = x.h.Cache.Ledger.Sequence()
 	found := x.find()
 	if found.Entry != nil && !x.alive(found) {
+		if x.quick {
+			return Miss // whoever serves it in full comes upon it again
+		}
 		x.h.Cache.counts.deadEntries.Add(1)
 		x.h.Cache.Store.Delete(x.r.Context(), found.Entry)
 		found.Entry, x.why = nil, reasonPurged
@@ -33,8 +36,7 @@ func (x *exchange) lookup() Outcome {
 // find asks the store: first for what stands under the key itself, then, where
 // responses vary, for the newest that this request selects.
 func (x *exchange) find() cachestore.Found {
-	ctx := x.r.Context()
-	found := x.h.Cache.Store.Get(ctx, x.key, "")
+	found := x.get("")
 	if found.VaryOn == nil {
 		if found.Entry == nil {
 			x.why = reasonNotStored
@@ -44,12 +46,19 @@ func (x *exchange) find() cachestore.Found {
 	x.varyOn, x.why = found.VaryOn[0], reasonVariant
 	var newest cachestore.Found
 	for _, varyOn := range found.VaryOn {
-		candidate := x.h.Cache.Store.Get(ctx, x.key, x.variant(varyOn))
+		candidate := x.get(x.variant(varyOn))
 		if candidate.Entry != nil && (newest.Entry == nil || candidate.Entry.Received.After(newest.Entry.Received)) {
 			newest = candidate
 		}
 	}
 	return newest
+}
+
+func (x *exchange) get(variant string) cachestore.Found {
+	if x.quick {
+		return x.h.Cache.Memory.Peek(x.key, variant)
+	}
+	return x.h.Cache.Store.Get(x.r.Context(), x.key, variant)
 }
 
 // alive asks the ledger about an entry, and notes how long it may now be used.

@@ -29,22 +29,43 @@ type Record struct {
 	Err          error         // for the log only, never for a client
 }
 
-// Observe wraps next so that done is called once for every request when it has
-// ended, also when it was aborted by a panic. The record must not be kept: it is
-// used again for other requests.
-func Observe(next http.Handler, done func(*http.Request, *Record)) http.Handler {
-	observers := sync.Pool{New: func() any { return new(observer) }}
+// Observer tells Done of every request that has ended.
+type Observer struct {
+	// Done is called once for each request, also when it was aborted by a panic. The
+	// record must not be kept: it is used again for other requests.
+	Done func(*http.Request, *Record)
+
+	pool sync.Pool
+}
+
+// Observe wraps next, so that Done is told of all its requests.
+func (o *Observer) Observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o := observers.Get().(*observer)
-		*o = observer{ResponseWriter: w, record: Record{Started: time.Now()}}
-		defer func() {
-			o.record.Total = time.Since(o.record.Started)
-			done(r, &o.record)
-			o.ResponseWriter = nil
-			observers.Put(o)
-		}()
-		next.ServeHTTP(o, r)
+		o.Try(w, r, func(w http.ResponseWriter, r *http.Request) bool {
+			next.ServeHTTP(w, r)
+			return true
+		})
 	})
+}
+
+// Try calls next, and tells Done of the request unless next returns false.
+func (o *Observer) Try(w http.ResponseWriter, r *http.Request, next func(http.ResponseWriter, *http.Request) bool) bool {
+	ob, _ := o.pool.Get().(*observed)
+	if ob == nil {
+		ob = new(observed)
+	}
+	*ob = observed{ResponseWriter: w, record: Record{Started: time.Now()}}
+	answered := true // if next panics
+	defer func() {
+		if answered {
+			ob.record.Total = time.Since(ob.record.Started)
+			o.Done(r, &ob.record)
+		}
+		ob.ResponseWriter = nil
+		o.pool.Put(ob)
+	}()
+	answered = next(ob, r)
+	return answered
 }
 
 // recordOf returns the record that belongs to w, or one that nobody reads.
@@ -55,27 +76,27 @@ func recordOf(w http.ResponseWriter) *Record {
 	return &Record{Started: time.Now()}
 }
 
-// observer is an http.ResponseWriter that notes what passes.
-type observer struct {
+// observed is an http.ResponseWriter that notes what passes.
+type observed struct {
 	http.ResponseWriter
 	record Record
 }
 
 // Record returns what is noted about the request under way.
-func (o *observer) Record() *Record { return &o.record }
+func (o *observed) Record() *Record { return &o.record }
 
 // Unwrap lets http.ResponseController reach flushing, hijacking and deadlines.
-func (o *observer) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
 // WriteHeader notes the final status; informational ones only pass through.
-func (o *observer) WriteHeader(status int) {
+func (o *observed) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		o.note(status)
 	}
 	o.ResponseWriter.WriteHeader(status)
 }
 
-func (o *observer) Write(p []byte) (int, error) {
+func (o *observed) Write(p []byte) (int, error) {
 	if o.record.Status == 0 {
 		o.note(http.StatusOK)
 	}
@@ -84,7 +105,7 @@ func (o *observer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (o *observer) note(status int) {
+func (o *observed) note(status int) {
 	if o.record.Status == 0 {
 		o.record.Status = status
 		o.record.FirstByte = time.Since(o.record.Started)

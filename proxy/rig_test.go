@@ -72,11 +72,12 @@ func newRig(t *testing.T, origin http.HandlerFunc, change func(*Handler)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	front := httptest.NewServer(Observe(router, func(_ *http.Request, rec *Record) {
+	observer := &Observer{Done: func(_ *http.Request, rec *Record) {
 		rg.mu.Lock()
 		defer rg.mu.Unlock()
 		rg.records = append(rg.records, *rec)
-	}))
+	}}
+	front := httptest.NewServer(observer.Observe(router))
 	t.Cleanup(front.Close)
 	rg.url = front.URL
 	return rg

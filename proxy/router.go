@@ -77,14 +77,47 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rec := recordOf(w)
 	rec.Site = site.Name
-	for i := range site.Routes {
-		if route := &site.Routes[i]; route.matches(r) {
-			rec.Route = route.Name
-			route.Handler.ServeHTTP(w, r)
-			return
+	route := site.route(r)
+	if route == nil {
+		refuse(w, r, &refusal{http.StatusNotFound, reasonRoute, "No route serves this request."})
+		return
+	}
+	rec.Route = route.Name
+	route.Handler.ServeHTTP(w, r)
+}
+
+// Quick answers a request without a body if that takes no more than a look into
+// memory, exactly as ServeHTTP would. Otherwise it returns false, and has left no
+// trace but in the request.
+func (rt *Router) Quick(w http.ResponseWriter, r *http.Request) bool {
+	if rt.check(r) != nil {
+		return false
+	}
+	site := rt.site(r.Host)
+	if site == nil {
+		return false
+	}
+	route := site.route(r)
+	if route == nil {
+		return false
+	}
+	handler, ok := route.Handler.(*Handler)
+	if !ok {
+		return false
+	}
+	rec := recordOf(w)
+	rec.Site, rec.Route = site.Name, route.Name
+	return handler.Quick(w, r)
+}
+
+// route returns the first route that matches, or nil.
+func (s *Site) route(r *http.Request) *Route {
+	for i := range s.Routes {
+		if s.Routes[i].matches(r) {
+			return &s.Routes[i]
 		}
 	}
-	refuse(w, r, &refusal{http.StatusNotFound, reasonRoute, "No route serves this request."})
+	return nil
 }
 
 func (rt *Router) site(authority string) *Site {

@@ -129,8 +129,18 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 	if ctx.Err() != nil {
 		return cachestore.Found{}
 	}
+	return s.find(key, variant, (*Store).lookup)
+}
+
+// Peek is Get for those who will ask again if there is nothing: a miss does not
+// count as demand for what is missing.
+func (s *Store) Peek(key cachestore.Key, variant string) cachestore.Found {
+	return s.find(key, variant, (*Store).peek)
+}
+
+func (s *Store) find(key cachestore.Key, variant string, look func(*Store, id) *slot) cachestore.Found {
 	primary := s.hash.primary(key)
-	at := s.lookup(primary)
+	at := look(s, primary)
 	if at == nil || !at.holds(key, "") {
 		return cachestore.Found{}
 	}
@@ -142,7 +152,7 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 	case at.entry != nil:
 		return cachestore.Found{} // an entry without Vary has replaced the variants
 	}
-	v := s.lookup(s.hash.variant(primary, variant))
+	v := look(s, s.hash.variant(primary, variant))
 	if v == nil || !v.holds(key, variant) || v.index != at.index {
 		return cachestore.Found{} // of another index: of before its key was replaced or evicted
 	}
@@ -297,8 +307,7 @@ func (s *Store) lookup(id id) *slot {
 	return at
 }
 
-// peek is lookup for writers: it does not count as a use unless there is
-// something.
+// peek is lookup, but does not count as a use unless there is something.
 func (s *Store) peek(id id) *slot {
 	part := s.table.part(id)
 	part.mu.RLock()

@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"slices"
@@ -98,6 +99,11 @@ func (f *runFlags) load() (*config.Config, error) {
 	return cfg, nil
 }
 
+// gcPercent lets the collector rest until the heap has grown fivefold. A hit leaves
+// little garbage, and a cache that is not full yet need not be searched for it again
+// and again.
+const gcPercent = 400
+
 // run runs the node until a signal or ctx ends it. What belongs to the process and
 // not to a node is done here: signals, the collector's limit, the standard log.
 func run(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
@@ -111,6 +117,9 @@ func run(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
 	log.SetFlags(0)
 	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelWarn).Writer())
 	debug.SetMemoryLimit(memory.SoftLimit(cfg.Memory.Size, cfg.Fill.Budget))
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent) // the limit above bounds what it lets grow
+	}
 	for _, warning := range cfg.Warnings {
 		logger.Warn(warning.Summary, "detail", warning.Detail, "file", warning.File, "line", warning.Line)
 	}

@@ -28,14 +28,23 @@ func resolveClients(next http.Handler, trusted []netip.Prefix) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-			if client := clientAddress(peer.Addr().Unmap(), r.Header, trusted); client != peer.Addr().Unmap() {
-				// The port is not known, and nobody's business.
-				r.RemoteAddr = net.JoinHostPort(client.String(), "0")
-			}
-		}
+		resolveClient(r, trusted)
 		next.ServeHTTP(w, r)
 	})
+}
+
+func resolveClient(r *http.Request, trusted []netip.Prefix) {
+	if len(trusted) == 0 {
+		return
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return
+	}
+	if client := clientAddress(peer.Addr().Unmap(), r.Header, trusted); client != peer.Addr().Unmap() {
+		// The port is not known, and nobody's business.
+		r.RemoteAddr = net.JoinHostPort(client.String(), "0")
+	}
 }
 
 // clientAddress returns the address of the client that peer speaks for.

@@ -36,6 +36,8 @@ type Node struct {
 	router  *proxy.Router
 	tally   *tally
 
+	observed *proxy.Observer
+
 	server    *http.Server // public
 	listeners []net.Listener
 	backstage *http.Server // admin; nil when it is off
@@ -216,7 +218,7 @@ func (n *Node) Open() error {
 		return fmt.Errorf("memory tier: %w", err)
 	}
 	n.store = store
-	n.cache.Store = store
+	n.cache.Store, n.cache.Memory = store, store
 	n.cache.Open()
 	n.serve()
 	n.state.Store(int32(phaseReady))

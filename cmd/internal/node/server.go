@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"edge/proxy"
+	"edge/proxy/wire"
 )
 
 // bind opens every listener of the configuration, so that a port in use is known
@@ -19,7 +20,7 @@ func (n *Node) bind() error {
 		if err != nil {
 			return fmt.Errorf("public listener: %w", err)
 		}
-		n.listeners = append(n.listeners, &listener{Listener: l, silence: n.config.Server.WriteTimeout})
+		n.listeners = append(n.listeners, l)
 	}
 	if n.config.Admin.Listen == "off" {
 		return nil
@@ -49,21 +50,30 @@ func (n *Node) serve() {
 	http1.SetHTTP1(true)
 
 	limits := &n.config.Server
+	n.observed = n.observer()
 	n.server = &http.Server{
 		Handler:           n.public(),
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		IdleTimeout:       limits.IdleTimeout,
 		// No ReadTimeout and no WriteTimeout: they bound the whole, and would
-		// end long streams. boundBodies and conn bound silence instead.
+		// end long streams. boundBodies and wire.Conn bound silence instead.
 		MaxHeaderBytes:               int(limits.MaxHeaderBytes),
 		Protocols:                    http1,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is for the origin to answer
 		ErrorLog:                     quiet,
-		ConnState:                    n.countConnections,
+		ConnState:                    n.connState,
 		BaseContext:                  func(net.Listener) context.Context { return n.ctx },
 	}
+	door := wire.Options{
+		Answer:  n.quick,
+		Context: n.ctx,
+		Head:    limits.HeaderTimeout,
+		Idle:    limits.IdleTimeout,
+		Silence: limits.WriteTimeout,
+		Grace:   limits.ShutdownGrace,
+	}
 	for _, l := range n.listeners {
-		n.serving.Go(func() { n.fail(n.server.Serve(l)) })
+		n.serving.Go(func() { n.fail(n.server.Serve(wire.NewListener(l, door))) })
 	}
 	if n.adminAt == nil {
 		return
@@ -92,8 +102,12 @@ func (n *Node) closeBackstage(ctx context.Context) {
 	n.tending.Wait()
 }
 
-func (n *Node) countConnections(_ net.Conn, state http.ConnState) {
+// connState counts connections, and tells them when they may look at the next
+// request.
+func (n *Node) connState(c net.Conn, state http.ConnState) {
 	switch state {
+	case http.StateIdle:
+		c.(*wire.Conn).Idle()
 	case http.StateNew:
 		n.connections.Add(1)
 	case http.StateClosed, http.StateHijacked:
@@ -101,22 +115,38 @@ func (n *Node) countConnections(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// public is what every request on a public listener passes, in this order.
-func (n *Node) public() http.Handler {
-	var done func(*http.Request, *proxy.Record)
-	if log := accessLog(n.log); n.config.Log.Access {
-		done = func(r *http.Request, rec *proxy.Record) {
-			n.tally.add(rec)
-			log(r, rec)
-		}
-	} else {
-		done = func(_ *http.Request, rec *proxy.Record) { n.tally.add(rec) }
+// observer tells the counters and the access log of every public request.
+func (n *Node) observer() *proxy.Observer {
+	if !n.config.Log.Access {
+		return &proxy.Observer{Done: func(_ *http.Request, rec *proxy.Record) { n.tally.add(rec) }}
 	}
+	log := accessLog(n.log)
+	return &proxy.Observer{Done: func(r *http.Request, rec *proxy.Record) {
+		n.tally.add(rec)
+		log(r, rec)
+	}}
+}
+
+// public is what every request on a public listener passes, in this order, unless
+// it is answered at the door.
+func (n *Node) public() http.Handler {
 	h := limitHead(n.router, n.config.Server.MaxHeaderBytes)
-	h = proxy.Observe(h, done)
+	h = n.observed.Observe(h)
 	h = boundBodies(h, n.config.Server.BodyTimeout)
 	h = resolveClients(h, n.trusted)
 	return n.attend(h)
+}
+
+// quick answers at the door what public would answer from memory alone, in the same
+// way. What it declines has left no trace.
+func (n *Node) quick(w http.ResponseWriter, r *http.Request) bool {
+	if n.phase() != phaseReady || !headFits(r, n.config.Server.MaxHeaderBytes) {
+		return false
+	}
+	n.tally.active.Add(1)
+	defer n.tally.active.Add(-1)
+	resolveClient(r, n.trusted)
+	return n.observed.Try(w, r, n.router.Quick)
 }
 
 // attend counts the requests under way, and tells clients of a draining node not
