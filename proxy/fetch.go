@@ -206,7 +206,7 @@ func (x *exchange) question(out *http.Request) *question {
 		delete(header, "User-Agent") // empty only to keep net/http from naming itself
 	}
 	return &question{
-		h: x.h, out: out, header: header, key: x.key, flight: x.flightKey(), directives: x.directives,
+		h: x.h, out: out, header: header, key: x.key, flight: x.flightKey(), varyOn: x.varyOn, directives: x.directives,
 		sequence: x.sequence, stored: x.stored, life: x.life, self: schemeOf(x.r) + "://" + x.r.Host + x.target(),
 		policy: x.policy(), bent: x.bent(),
 	}
@@ -236,9 +236,14 @@ func (x *exchange) follow(place *reader, out *http.Request) (res *http.Response,
 		case waiting:
 			continue
 		case failed:
+			err := place.fill.failure()
 			x.noteOrigin(place)
 			place.Close()
-			return nil, false, place.fill.err
+			if varies := (*variesNow)(nil); errors.As(err, &varies) {
+				x.varyOn, x.why = varies.on, reasonVariant
+				return nil, true, nil
+			}
+			return nil, false, err
 		case private:
 			return x.receivePrivate(place, out)
 		case streaming, complete:
