@@ -535,7 +535,8 @@ func (x *exchange) freshen(res *http.Response, requested time.Time) {
 }
 
 // invalidate purges what an unsafe request has changed, once the origin has said
-// that it did (RFC 9111 section 4.4).
+// that it did (RFC 9111 section 4.4), and the groups that it names (RFC 9875 section
+// 3).
 func (x *exchange) invalidate(res *http.Response) {
 	if rfc9111.SafeMethod(x.r.Method) {
 		return
@@ -552,6 +553,14 @@ func (x *exchange) invalidate(res *http.Response) {
 		if ruled := x.h.query.apply(changed.RawQuery); ruled != changed.RawQuery {
 			x.invalidateTarget(ctx, path, ruled, false)
 		}
+	}
+	if res.StatusCode < 200 || res.StatusCode > 399 {
+		return
+	}
+	origin := schemeOf(x.r) + "://" + x.r.Host
+	for _, group := range rfc9111.Groups(res.Header["Cache-Group-Invalidation"]) {
+		x.h.Cache.counts.invalidated.Add(1)
+		x.h.Cache.Ledger.InvalidateGroup(origin, group)
 	}
 }
 

@@ -199,7 +199,9 @@ func (q *question) update(update http.Header, requested, received time.Time) (*c
 	maps.Copy(own, more)
 	e.Body = q.stored.Body
 	if !carriesKeys(update) {
-		e.Tags = q.stored.Tags // what is stored has its key fields stripped
+		// What is stored has its key fields stripped. Of groups the old ones stay, too:
+		// a purge that reaches too far is never wrong.
+		e.Tags = union(q.stored.Tags, e.Tags)
 	}
 	return e, own, verdict
 }
@@ -397,10 +399,14 @@ func tooManyKeys(header http.Header) bool {
 			count += len(strings.FieldsFunc(line, isKeySeparator))
 		}
 	}
+	// A group with a space in it counts as two keys, and one without as one: close
+	// enough for a bound.
 	return count > maxKeys || size > maxKeyBytes
 }
 
-// tags returns the hashes of the response's surrogate keys.
+// tags returns the hashes of the response's surrogate keys, which belong to the
+// site, and of its Cache-Groups, which belong to the URI's origin (RFC 9875 section
+// 2.1).
 func (q *question) tags(header http.Header) []uint64 {
 	if q.h.Cache.Tag == nil {
 		return nil
@@ -413,7 +419,28 @@ func (q *question) tags(header http.Header) []uint64 {
 			}
 		}
 	}
+	if groups := rfc9111.Groups(header["Cache-Groups"]); groups != nil {
+		origin := originOf(q.key)
+		for _, group := range groups {
+			tags = append(tags, q.h.Cache.Tag(origin, group))
+		}
+	}
 	return tags
+}
+
+// originOf returns the URI origin of a key, as package purge names it.
+func originOf(key cachestore.Key) string {
+	parts, ok := key.Parts()
+	if !ok {
+		panic("proxy: a key that was not made by cachestore")
+	}
+	return parts.Scheme + "://" + parts.Authority
+}
+
+func union(a, b []uint64) []uint64 {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func isKeySeparator(r rune) bool { return r == ' ' || r == ',' || r == '\t' }

@@ -42,6 +42,12 @@ func (l *Ledger) Invalidate(key cachestore.Key) {
 	l.sequence.Store(sequence)
 }
 
+// InvalidateGroup kills all members of a Cache-Group of a URI origin, in the form
+// scheme://authority, as RFC 9875 section 3 asks after an unsafe request.
+func (l *Ledger) InvalidateGroup(origin, group string) {
+	l.Append(Record{Selector: Selector{Kind: Key, Site: origin, Value: group}})
+}
+
 func (l *Ledger) maxChanges() int { return l.options.MaxSelectors / 8 }
 
 // bucket is a site's budget: tokens that come back with time.
