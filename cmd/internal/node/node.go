@@ -189,6 +189,7 @@ func (n *Node) buildRoute(site *config.Site, route *config.Route) (proxy.Route, 
 			Path:    route.Path,
 			Methods: route.Methods,
 			When:    route.When,
+			Query:   handler.Query,
 			Handler: handler,
 		}, nil
 	}
