@@ -43,4 +43,3 @@ var (
 	// ErrUnknownPurge says that no purge of this id is known (any more).
 	ErrUnknownPurge = errors.New("purge: no such purge")
 )
-
