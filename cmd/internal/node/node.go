@@ -34,6 +34,8 @@ type Node struct {
 	store   *memory.Store
 	cache   *proxy.Cache
 	router  *proxy.Router
+	purges  *purge.Handler
+	tokens  tokens
 	tally   *tally
 
 	server    *http.Server // public
@@ -120,6 +122,8 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	if err := n.buildSites(); err != nil {
 		return nil, err
 	}
+	n.tokens = newTokens(cfg.Admin.Tokens)
+	n.purges = n.newPurgeHandler(purge.NewLocal(n.ledger, cfg.Node))
 	return n, nil
 }
 
@@ -253,6 +257,9 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	ready()
+	if n.adminAt != nil && len(n.tokens) == 0 {
+		n.log.Info("the admin listener has no token: whoever is on this machine may purge and read, and nobody else", "admin", n.Admin())
+	}
 	var broken error
 	select {
 	case <-ctx.Done():
