@@ -100,3 +100,28 @@ func TestResourceIsWhatIsKeyed(t *testing.T) {
 		}
 	}
 }
+
+// FuzzResource: the form that a URL is put into is its own form.
+func FuzzResource(f *testing.F) {
+	for _, seed := range []string{"http://shop.example/a/../b?x#y", "https://SHOP.example:443/%7e%2f", "http://[::1]:80", "http://h/%2f%2e%2e?", "http://u:p@h/", "//h/a", "http://h?a=b"} {
+		f.Add(seed)
+	}
+	router, err := NewRouter("edge", []Site{{Name: "any", Hosts: []string{"*"}, Routes: []Route{
+		{Name: "sorted", Path: "/*", Query: (&queryRule{sort: true}).apply, Handler: http.NotFoundHandler()}}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		got, err := router.Resource(raw)
+		if err != nil {
+			return
+		}
+		scheme, _, _ := strings.Cut(raw, ":")
+		for _, target := range got.Targets {
+			again, err := router.Resource(scheme + "://" + got.Authority + target)
+			if err != nil || again.Authority != got.Authority || again.Path != got.Path || again.Targets[0] != target {
+				t.Fatalf("%q is %+v, and that is %+v, %v", raw, got, again, err)
+			}
+		}
+	})
+}

@@ -77,7 +77,9 @@ func TestClientTrustsNobodyElse(t *testing.T) {
 			w.WriteHeader(201)
 			w.Write([]byte(`{"id":"1-1","complete":true}`))
 		},
-		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 307) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		},
 		"an endless answer": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", asJSON)
 			for {
