@@ -88,10 +88,10 @@ func readAnswer(res *http.Response, body []byte) (Receipt, error) {
 	kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch {
 	case err == nil && kind == "application/problem+json":
-		problem := new(Error)
-		if json.Unmarshal(body, problem) == nil && problem.Title != "" {
-			problem.Status = res.StatusCode
-			return Receipt{}, problem
+		refused := new(Error)
+		if json.Unmarshal(body, refused) == nil && refused.Title != "" {
+			refused.Status = res.StatusCode
+			return Receipt{}, refused
 		}
 	case err == nil && kind == "application/json" && (res.StatusCode == http.StatusOK || res.StatusCode == http.StatusAccepted):
 		var receipt Receipt

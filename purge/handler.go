@@ -76,7 +76,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isReceipt:
 		notAllowed(w, "GET, HEAD")
 	case r.URL.Path != "/purge":
-		writeError(w, &Error{Status: http.StatusNotFound, Title: "There is no such page."})
+		writeError(w, problem(http.StatusNotFound, "", "There is no such page."))
 	case r.Method == http.MethodPost:
 		h.purge(w, r, h.readPost)
 	default:
@@ -119,7 +119,7 @@ func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) (Request, err
 	}
 	if r.ContentLength != 0 {
 		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-			return Request{}, &Error{Status: http.StatusUnsupportedMediaType, Title: "The body must be application/json."}
+			return Request{}, problem(http.StatusUnsupportedMediaType, "", "The body must be application/json.")
 		}
 	}
 	body, err := h.readBody(w, r)
@@ -148,7 +148,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	_ = control.SetReadDeadline(time.Now().Add(bodyPatience))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return nil, &Error{Status: http.StatusRequestEntityTooLarge, Title: "The body is larger than " + strconv.FormatInt(limit, 10) + " bytes."}
+		return nil, problem(http.StatusRequestEntityTooLarge, "", "The body is larger than %d bytes.", limit)
 	}
 	if err != nil {
 		return nil, wrong("", "The body could not be read.")
@@ -236,19 +236,19 @@ func (h *Handler) answer(w http.ResponseWriter, q *Request, receipt Receipt, err
 		writeJSON(w, http.StatusOK, "application/json", receipt)
 		return http.StatusOK
 	}
-	problem := new(Error)
+	answer := new(Error)
 	switch {
-	case errors.As(err, &problem):
+	case errors.As(err, &answer):
 		h.counts.refused.Add(1)
 	case errors.Is(err, ErrNotRecorded):
 		h.counts.notRecorded.Add(1)
-		problem = &Error{Status: http.StatusServiceUnavailable,
-			Title: "This node has applied the purge, but the log of the fleet cannot be reached. It is safe to repeat the call."}
+		answer = problem(http.StatusServiceUnavailable, "",
+			"This node has applied the purge, but the log of the fleet cannot be reached. It is safe to repeat the call.")
 	default:
-		problem = &Error{Status: http.StatusInternalServerError, Title: "The purge could not be recorded."}
+		answer = problem(http.StatusInternalServerError, "", "The purge could not be recorded.")
 	}
-	writeError(w, problem)
-	return problem.Status
+	writeError(w, answer)
+	return answer.Status
 }
 
 // receipt answers with a receipt as it stands.
@@ -260,10 +260,10 @@ func (h *Handler) receipt(w http.ResponseWriter, r *http.Request, id string) {
 	case err == nil:
 		writeJSON(w, http.StatusOK, "application/json", receipt)
 	case errors.Is(err, ErrUnknownPurge):
-		writeError(w, &Error{Status: http.StatusNotFound, Title: "No purge of this id is known, or not any more."})
+		writeError(w, problem(http.StatusNotFound, "", "No purge of this id is known, or not any more."))
 	default:
 		h.log().Error("a receipt cannot be read", "id", shorten(id), "error", err)
-		writeError(w, &Error{Status: http.StatusInternalServerError, Title: "The receipt cannot be read."})
+		writeError(w, problem(http.StatusInternalServerError, "", "The receipt cannot be read."))
 	}
 }
 
@@ -312,7 +312,7 @@ func (h *Handler) log() *slog.Logger {
 
 func notAllowed(w http.ResponseWriter, allow string) {
 	w.Header().Set("Allow", allow)
-	writeError(w, &Error{Status: http.StatusMethodNotAllowed, Title: "This method is not served here."})
+	writeError(w, problem(http.StatusMethodNotAllowed, "", "This method is not served here."))
 }
 
 func writeError(w http.ResponseWriter, e *Error) {

@@ -322,7 +322,7 @@ func TestRefusals(t *testing.T) {
 			recorder := &fakeRecorder{receipt: complete}
 			h, url := newHandler(t, recorder, func(h *Handler) { h.MaxBody, h.MaxSelectors = 32<<10, 5 })
 			a := call(t, c.method, url+c.path, c.body, c.fields...)
-			if a.status != c.status || a.problem.Status != c.status || a.problem.Field != c.field || !strings.Contains(a.problem.Title, c.title) {
+			if a.status != c.status || a.problem.Status != c.status || a.problem.Title != http.StatusText(c.status) || a.problem.Field != c.field || !strings.Contains(a.problem.Detail, c.title) {
 				t.Errorf("answered %d %s, want %d about %q: %s", a.status, a.body, c.status, c.field, c.title)
 			}
 			if got := recorder.recorded(); got != "" {
@@ -467,7 +467,7 @@ func TestNotRecorded(t *testing.T) {
 	} {
 		h, url := newHandler(t, &fakeRecorder{err: c.err}, nil)
 		a := call(t, "POST", url+"/purge", `{"all":true}`, "Content-Type", asJSON)
-		if a.status != c.status || !strings.Contains(a.problem.Title, c.title) || strings.Contains(a.body, "refused") || strings.Contains(a.body, "secret") {
+		if a.status != c.status || !strings.Contains(a.problem.Detail, c.title) || strings.Contains(a.body, "refused") || strings.Contains(a.body, "secret") {
 			t.Errorf("%v: answered %d %s", c.err, a.status, a.body)
 		}
 		if got := h.Stats(); got != c.want {

@@ -1,6 +1,7 @@
 package purge
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -69,16 +70,18 @@ func (q *Request) selectors() int {
 // problem+json (RFC 9457), and what the client returns.
 type Error struct {
 	Status int    `json:"status"`          // of the answer
-	Title  string `json:"title"`           // one sentence
+	Title  string `json:"title"`           // the status in words
+	Detail string `json:"detail"`          // one sentence for a person
 	Field  string `json:"field,omitempty"` // of the request that is wrong, such as "urls[2]"
 }
 
-// Error returns the title, with the field before it.
+// Error returns the detail, or else the title, with the field before it.
 func (e *Error) Error() string {
-	if e.Field == "" {
-		return fmt.Sprintf("purge: %s (status %d)", e.Title, e.Status)
+	text := cmp.Or(e.Detail, e.Title)
+	if e.Field != "" {
+		text = e.Field + ": " + text
 	}
-	return fmt.Sprintf("purge: %s: %s (status %d)", e.Field, e.Title, e.Status)
+	return fmt.Sprintf("purge: %s (status %d)", text, e.Status)
 }
 
 // Unwrap returns the sentinel that the status stands for: ErrNotRecorded or
@@ -96,5 +99,9 @@ func (e *Error) Unwrap() error {
 
 // wrong is a request that cannot be understood, and where.
 func wrong(field, format string, args ...any) *Error {
-	return &Error{Status: http.StatusBadRequest, Title: fmt.Sprintf(format, args...), Field: field}
+	return problem(http.StatusBadRequest, field, format, args...)
+}
+
+func problem(status int, field, format string, args ...any) *Error {
+	return &Error{Status: status, Title: http.StatusText(status), Detail: fmt.Sprintf(format, args...), Field: field}
 }

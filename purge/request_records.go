@@ -115,7 +115,7 @@ func (h *Handler) records(q *Request, grant *Grant) ([]Record, error) {
 		t.everything(sites)
 	}
 	if t.err == nil && len(t.records) == 0 {
-		t.err = &Error{Status: http.StatusForbidden, Title: "The token may purge no site."}
+		t.err = problem(http.StatusForbidden, "", "The token may purge no site.")
 	}
 	return t.records, t.err
 }
@@ -247,7 +247,7 @@ func (t *translation) fail(err error) {
 }
 
 func forbidden(field, site string) *Error {
-	return &Error{Status: http.StatusForbidden, Field: field, Title: fmt.Sprintf("The token may not purge the site %q.", site)}
+	return problem(http.StatusForbidden, field, "The token may not purge the site %q.", site)
 }
 
 func tooMany(most int) *Error {

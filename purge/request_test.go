@@ -75,7 +75,7 @@ func TestDecodeRequestRefuses(t *testing.T) {
 	} {
 		got, err := decodeRequest([]byte(c.text))
 		problem, ok := errors.AsType[*Error](err)
-		if !ok || problem.Status != 400 || problem.Field != c.field || !strings.Contains(problem.Title, c.title) {
+		if !ok || problem.Status != 400 || problem.Field != c.field || !strings.Contains(problem.Detail, c.title) {
 			t.Errorf("%s: got %+v, %v, want %s: %s", c.text, got, err, c.field, c.title)
 		}
 	}
@@ -118,7 +118,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		q, err := decodeRequest(text)
 		if err != nil {
 			problem, ok := errors.AsType[*Error](err)
-			if !ok || problem.Status != 400 || problem.Title == "" {
+			if !ok || problem.Status != 400 || problem.Detail == "" {
 				t.Fatalf("an error of another kind: %v", err)
 			}
 			return

@@ -45,7 +45,7 @@ func serveFleet(t *testing.T, f *fleet, token string) (url string) {
 		if token != "" && r.Header.Get("Authorization") != "Bearer "+token {
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, `{"status":401,"title":"There is no such token."}`)
+			fmt.Fprint(w, `{"status":401,"title":"Unauthorized","detail":"There is no such token."}`)
 			return
 		}
 		handler.ServeHTTP(w, r)
