@@ -56,10 +56,30 @@ server {
   trusted_proxies = []
 }
 
-# The operator's own listener: health, statistics, metrics. Never public.
+# The operator's own listener: purges, health, statistics, metrics. Never public.
 admin {
   # An address, or "off".
   listen = "127.0.0.1:9090"
+
+  # The names that the listener is reached by, such as ["admin.example"], beside its
+  # address and localhost. Under any other name a web page could speak for its reader.
+  hosts = []
+
+  # Who may ask: "Authorization: Bearer SECRET". Without a token, as here, everybody
+  # on this machine may, and nobody else. With one, /healthz and /readyz alone need
+  # none, and the others may come from anywhere.
+  #
+  # token "deploy" {
+  #   # At least 16 bytes, different for each token.
+  #   secret = env("EDGE_TOKEN")
+  #
+  #   # What it is good for: "purge", "read" (statistics, metrics, receipts), "debug"
+  #   # (profiles), or "all".
+  #   scopes = ["purge", "read"]
+  #
+  #   # The sites that it may purge. Without this line every one.
+  #   sites = ["main"]
+  # }
 }
 
 log {

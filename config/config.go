@@ -5,6 +5,7 @@
 package config
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -37,8 +38,26 @@ type Config struct {
 
 // Admin is the operator's own listener.
 type Admin struct {
-	Listen string // default "127.0.0.1:9090"; "off" for none
+	Listen string   // default "127.0.0.1:9090"; "off" for none
+	Hosts  []string // names it is reached by, beside its address and localhost; lower case, no port; default none
+	Tokens []Token  // who may ask; default none, and then only this machine may, for everything
 }
+
+// Token is a bearer token of the admin listener.
+type Token struct {
+	Name   string   // for logs
+	Secret string   `json:"-"` // 16 bytes or more; never shown
+	Scopes []string // of "purge", "read", "debug", "all"; at least one
+	Sites  []string // names of the sites that it may purge; nil is every one
+}
+
+// String leaves the secret out, so that no print of a Config gives it away.
+func (t Token) String() string {
+	return fmt.Sprintf("{%s %v %v}", t.Name, t.Scopes, t.Sites)
+}
+
+// GoString is String, for %#v.
+func (t Token) GoString() string { return t.String() }
 
 // Log says what is logged, and how.
 type Log struct {

@@ -52,12 +52,6 @@ func (d *decoder) server(b *hcl.Block) {
 	}, nil)
 }
 
-func (d *decoder) admin(b *hcl.Block) {
-	d.body(b.Body, lines{
-		"listen": set(d, &d.config.Admin.Listen, d.checked("Invalid address", checkAdminAddress)),
-	}, nil)
-}
-
 func (d *decoder) log(b *hcl.Block) {
 	l := &d.config.Log
 	d.body(b.Body, lines{
