@@ -29,7 +29,7 @@ func (d *decoder) redis(b *hcl.Block) {
 		"key_file":   set(d, &r.KeyFile, d.checked("Invalid file", checkFile)),
 		"prefix":     set(d, &r.Prefix, d.checked("Invalid prefix", checkPrefix)),
 		"timeout":    set(d, &r.Timeout, d.duration(shortest, 10*time.Second)),
-		"fence":      set(d, &r.Fence, d.orOff(d.duration(10*time.Second, longest))),
+		"fence":      set(d, &r.Fence, d.orOff(d.duration(3*time.Second, longest))),
 		"max_object": set(d, &r.MaxObject, d.size(1*kib, 256*mib)),
 		"queue":      set(d, &r.Queue, d.integer(1, 1_000_000)),
 		"queue_size": set(d, &r.QueueSize, d.size(1*mib, 1<<50)),

@@ -46,7 +46,7 @@ func TestRedisFindings(t *testing.T) {
 		{"url = \"rediss://a\"\ncert_file = \"/a\"", `go together`},
 		{"url = \"redis://u:hidden@a\"\npassword = \"other\"", `of its own`},
 		{"url = \"redis://a\"\nprefix = \"a{b}\"", `plain ASCII`},
-		{"url = \"redis://a\"\nfence = \"1s\"", `must be from 10s`},
+		{"url = \"redis://a\"\nfence = \"1s\"", `must be from 3s`},
 		{"url = \"redis://a\"\nfence = \"of\"", `Invalid duration`},
 		{"url = \"redis://a\"\nmax_object = \"65MiB\"", `holds 64MiB`},
 	} {

@@ -163,3 +163,37 @@ func mebibytes(b *testing.B, field string) float64 {
 	b.Fatalf("no %s in /proc/self/status", field)
 	return 0
 }
+
+// BenchmarkOverhead stores a million objects with 32 surrogate keys each and
+// reports what an object takes beside its body and the header that clients see,
+// after a collection. Run it alone:
+//
+//	go test -run - -bench Overhead -benchtime 1x ./cachestore/memory
+func BenchmarkOverhead(b *testing.B) {
+	if flag.Lookup("test.benchtime").Value.String() != "1x" {
+		b.Skip("takes gigabytes: ask for it with -benchtime 1x")
+	}
+	const objects, keys, size = 1_000_000, 32, 1024
+	for b.Loop() {
+		s := open(b, Options{Size: 4 << 30})
+		seen := int64(0) // bytes that clients get
+		for n := range objects {
+			e := sized(n, size)
+			e.Body = cachestore.NewBody(bytes.Repeat([]byte{'x'}, size)) // written to, or it would not be resident
+			e.Tags = make([]uint64, keys)
+			for i := range e.Tags {
+				e.Tags[i] = rand.Uint64()
+			}
+			if err := s.Put(context.Background(), e); err != nil {
+				b.Fatal(err)
+			}
+			seen += e.Body.Size() + e.Head.Bytes()
+		}
+		quiet(b, s)
+		debug.FreeOSMemory()
+		if got := s.Stats().Entries; got != objects {
+			b.Fatalf("%d objects are stored", got)
+		}
+		b.ReportMetric((mebibytes(b, "VmRSS")*(1<<20)-float64(seen))/objects, "B/object")
+	}
+}
