@@ -123,7 +123,13 @@ func (s *Server) launch() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
-		err := s.client.Ping(ctx).Err()
+		// Asked only once it listens: a pool that has failed to connect too often
+		// tries again once a second.
+		conn, err := net.Dial("tcp", s.Addr)
+		if err == nil {
+			conn.Close()
+			err = s.client.Ping(ctx).Err()
+		}
 		// A server that asks for a password, or is a Sentinel, is there too.
 		if answered := new(redis.Error); err == nil || errors.As(err, answered) && !redis.IsLoadingError(err) {
 			return nil
@@ -291,7 +297,8 @@ func (s *Server) StartReplica(args ...string) *Server {
 	if err != nil {
 		s.t.Fatalf("redistest: %v", err)
 	}
-	r := Start(s.t, append([]string{"--replicaof", host + " " + port, "--repl-diskless-sync-delay", "0"}, args...)...)
+	s.Do("CONFIG", "SET", "repl-diskless-sync-delay", "0") // else it waits for more replicas to come
+	r := Start(s.t, append([]string{"--replicaof", host + " " + port}, args...)...)
 	await(s.t, "the replica to be in step", func() bool { return r.Info("replication", "master_link_status") == "up" })
 	return r
 }
