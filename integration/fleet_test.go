@@ -145,13 +145,13 @@ func TestFleetShares(t *testing.T) {
 	t.Parallel()
 	v := startVersions(t)
 	f := startFleet(t, 2, v.URL, "")
-	warm(t, f.members[0].Node, "/0")
+	warm(t, f.members[0].Node, "/0", "Host", "any.test")
 	// The other node finds it in Redis a moment later, and never asks the origin.
 	until(t, "the entry in Redis", func() (int, bool) {
-		n := len(f.redis.Keys(t, "edge:v1:*"))
+		n := len(f.redis.Keys("edge:v1:*"))
 		return n, n > 0
 	})
-	a := get(t, f.members[1].Node, "/0")
+	a := get(t, f.members[1].Node, "/0", "Host", "any.test")
 	if !a.hit() || v.Count("/0") != 1 {
 		t.Errorf("Cache-Status %q, %d requests to the origin", a.Header.Get("Cache-Status"), v.Count("/0"))
 	}
@@ -159,7 +159,7 @@ func TestFleetShares(t *testing.T) {
 	late := &member{link: link.Start(t, f.redis.Addr), name: "late"}
 	late.Node = f.start(late)
 	until(t, "a hit of the late node", func() (answer, bool) {
-		a := get(t, late.Node, "/0")
+		a := get(t, late.Node, "/0", "Host", "any.test")
 		return a, a.hit() && v.Count("/0") == 1
 	})
 }
@@ -202,41 +202,39 @@ func TestFleetPurges(t *testing.T) {
 // comes is never served after the receipt, by this node or another.
 func TestFleetPurgesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
-	gate := origin.NewGate(t)
-	var version atomic.Int64
+	gates := []*origin.Gate{origin.NewGate(t), origin.NewGate(t)}
+	var versions [2]atomic.Int64
 	o := origin.Start(t, func(w http.ResponseWriter, r *http.Request) {
-		now := version.Load()
+		page, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/")) // ours are 0 and 1
+		now := versions[page].Load()
 		w.Header().Set("Cache-Control", "max-age=600")
 		w.Header().Set("Surrogate-Key", "k")
 		if now == 0 {
-			gate.Pass(r)
+			gates[page].Pass(r)
 		}
 		fmt.Fprint(w, now)
 	})
 	f := startFleet(t, 2, o.URL, "")
-	for by, m := range f.members {
-		version.Store(0)
-		target := "/" + m.name
+	for page, purger := range f.members { // on the node that fetches, and on the other
 		early := make(chan answer)
 		go func() {
-			r, _ := request(f.members[0].Node, "GET", target, "")
+			r, _ := request(f.members[0].Node, "GET", path(page), "", "Host", "any.test")
 			early <- exchange(f.members[0].Node, r)
 		}()
-		gate.Await(t, 1+by)
-		version.Store(1)
-		if r, status := m.purge(t, `{"surrogate_keys":["k"],"wait":"cluster","timeout":"20s"}`); status != http.StatusOK || !r.Complete {
+		gates[page].Await(t, 1)
+		versions[page].Store(1)
+		if r, status := purger.purge(t, `{"surrogate_keys":["k"],"wait":"cluster","timeout":"20s"}`); status != http.StatusOK || !r.Complete {
 			t.Fatalf("status %d, %+v", status, r)
 		}
-		gate.Open()
+		gates[page].Open()
 		if a := <-early; a.version(t) != 0 {
 			t.Errorf("the request from before the purge got %q", a.Body)
 		}
 		for i, m := range f.members {
-			if got := get(t, m.Node, target).version(t); got != 1 {
-				t.Errorf("purged on node %d: node %d serves version %d", by, i, got)
+			if got := get(t, m.Node, path(page), "Host", "any.test").version(t); got != 1 {
+				t.Errorf("purged by %s: node %d serves version %d", purger.name, i, got)
 			}
 		}
-		gate = origin.NewGate(t)
 	}
 }
 
@@ -285,11 +283,11 @@ func TestFleetInvalidates(t *testing.T) {
 // meanwhile are honoured.
 func TestRedisTrouble(t *testing.T) {
 	for name, trouble := range map[string]struct {
-		begin, end func(*redistest.Server, testing.TB)
+		begin, end func(*redistest.Server)
 	}{
 		"stopped":         {(*redistest.Server).Freeze, (*redistest.Server).Thaw},
-		"killed":          {(*redistest.Server).Kill, (*redistest.Server).Restart},
-		"restarted empty": {(*redistest.Server).Kill, (*redistest.Server).RestartEmpty},
+		"killed":          {(*redistest.Server).Stop, (*redistest.Server).Restart},
+		"restarted empty": {(*redistest.Server).Stop, (*redistest.Server).RestartEmpty},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -321,7 +319,7 @@ func TestRedisTrouble(t *testing.T) {
 				until(t, "more requests", func() (int64, bool) { return requests.Load(), requests.Load() >= from+more })
 			}
 			served(100)
-			trouble.begin(f.redis, t)
+			trouble.begin(f.redis)
 			served(200)
 			now := v.now[2].Add(1)
 			if _, status := f.members[0].purge(t, `{"surrogate_keys":["page-2"],"wait":"cluster","timeout":"1s"}`); status != http.StatusServiceUnavailable {
@@ -331,7 +329,7 @@ func TestRedisTrouble(t *testing.T) {
 				t.Errorf("the node that was asked serves version %d", got)
 			}
 			served(200)
-			trouble.end(f.redis, t)
+			trouble.end(f.redis)
 			until(t, "the purge has reached the other node", func() (answer, bool) {
 				a := get(t, f.members[1].Node, path(2), "Host", "any.test")
 				return a, a.version(t) == now
@@ -443,15 +441,15 @@ func play(t *testing.T, seed uint64, steps int) {
 		case n < 92 && !down:
 			down = true
 			note("Redis is killed")
-			f.redis.Kill(t)
+			f.redis.Stop()
 		case n < 95 && down:
 			down = false
 			if random.IntN(2) == 0 {
 				note("Redis is back, empty")
-				f.redis.RestartEmpty(t)
+				f.redis.RestartEmpty()
 			} else {
 				note("Redis is back")
-				f.redis.Restart(t)
+				f.redis.Restart()
 			}
 		case n < 98 && away < 0:
 			away = random.IntN(len(f.members))
@@ -468,7 +466,7 @@ func play(t *testing.T, seed uint64, steps int) {
 	}
 	reading.Wait()
 	if down && !t.Failed() {
-		f.redis.Restart(t)
+		f.redis.Restart()
 	}
 	if away >= 0 {
 		f.members[away].link.Mend()
