@@ -64,6 +64,13 @@ func (l *Ledger) skip(position uint64) {
 	l.sequence.Store(sequence)
 }
 
+// settle notes that the log holds all that was applied, each at its place.
+func (l *Ledger) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timeline.settle()
+}
+
 // distrust makes everything suspect that came before: purges were made that are not
 // known here.
 func (l *Ledger) distrust() {

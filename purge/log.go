@@ -304,7 +304,10 @@ func (l *Log) round(ctx context.Context) time.Duration {
 		l.Log.Info("the log of purges is followed again", "position", synced.Last)
 	}
 	l.fails = 0
-	l.ready.Store(true)
+	if !l.ready.Load() {
+		l.Ledger.settle()
+		l.ready.Store(true)
+	}
 	if news {
 		return 0 // tell the others
 	}

@@ -38,6 +38,7 @@ type span struct {
 type lineage struct {
 	first, last int    // spans, side by side
 	from        uint64 // records after this position were all applied within these spans
+	settled     bool   // all that was applied before is in the log, up to from
 }
 
 // timeline translates between sequences and places in logs. The zero value is one
@@ -135,7 +136,7 @@ func (t *timeline) encode(sequence uint64) (Generation, uint64, bool) {
 // has a higher sequence. It returns false when that cannot be said.
 func (t *timeline) decode(g Generation, position uint64) (uint64, bool) {
 	l, ok := t.lineages[g]
-	if !ok || position < l.from {
+	if !ok || !l.settled || position < l.from {
 		return 0, false
 	}
 	// The first of the spans that reached the position: those after it begin with
@@ -146,12 +147,20 @@ func (t *timeline) decode(g Generation, position uint64) (uint64, bool) {
 	return sequenceOf(index, min(position-t.spans[index].start, maxPosition), 0), true
 }
 
+// lineage returns that of the current generation.
+func (t *timeline) lineage() *lineage { return t.lineages[t.spans[len(t.spans)-1].generation] }
+
 // skipped notes that a record of the current generation was not applied at its
 // position but before: what is older than this position cannot be placed.
 func (t *timeline) skipped(position uint64) {
-	l := t.lineages[t.spans[len(t.spans)-1].generation]
+	l := t.lineage()
 	l.from = max(l.from, position)
 }
+
+// settle notes that all that was applied before the current generation was met again
+// in its log. Until then a record may yet come that is to be skipped, and nothing can
+// be placed.
+func (t *timeline) settle() { t.lineage().settled = true }
 
 // endOfTime is the sequence of an exhausted ledger.
 const endOfTime = math.MaxUint64
