@@ -235,6 +235,9 @@ func (l *Log) listen(ctx context.Context) {
 			}
 		case <-ctx.Done():
 		}
+		if !l.ready.Load() {
+			pause(ctx, l.Heartbeat/4) // it would ring again at once for what could not be read
+		}
 	}
 	after := func() uint64 {
 		l.mu.Lock()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Client is what the log needs of the fleet's connection to Redis.
@@ -323,6 +324,9 @@ func (l *Log) Await(ctx context.Context, ring func(), after func() uint64, block
 	options := *master.Options()
 	options.PoolSize, options.MinIdleConns, options.MaxIdleConns = 1, 0, 1
 	options.MaxRetries = -1 // the master's options say 0 for that, which here means three
+	// What clients must not share comes with the copy.
+	options.PushNotificationProcessor = nil
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	own := redis.NewClient(&options)
 	defer own.Close()
 	// A context that ends does not interrupt a read; closing the connection does.

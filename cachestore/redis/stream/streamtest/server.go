@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Server is a Redis server.
@@ -82,7 +83,8 @@ func (s *Server) answers() bool {
 
 // Dial returns a client of the server, for the test itself.
 func (s *Server) Dial() *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: s.Addr(), DialerRetries: 1, MaxRetries: -1})
+	return redis.NewClient(&redis.Options{Addr: s.Addr(), DialerRetries: 1, MaxRetries: -1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
 }
 
 // Do runs one command.
@@ -157,6 +159,7 @@ func (s *Server) Client(t testing.TB) *redis.Client {
 	client := redis.NewClient(&redis.Options{
 		Addr: s.Addr(), DialerRetries: 1, MaxRetries: -1, DialTimeout: 200 * time.Millisecond,
 		ReadTimeout: time.Second, WriteTimeout: time.Second, ContextTimeoutEnabled: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { client.Close() })
 	return client
