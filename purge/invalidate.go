@@ -18,7 +18,17 @@ import (
 // become coarse likewise. Repeated invalidations of one URL take one place. They
 // are not skipped, even when no record came between: an entry whose look-up began
 // after the first is as old as the second says it is.
-func (l *Ledger) Invalidate(key cachestore.Key) {
+func (l *Ledger) Invalidate(key cachestore.Key) { l.change(key) }
+
+// change is one invalidation as it was applied.
+type change struct {
+	sequence uint64
+	site     string
+	url      uint64 // hash of the URL; when coarse, only its part counts
+	coarse   bool
+}
+
+func (l *Ledger) change(key cachestore.Key) change {
 	p, ok := key.Parts()
 	if !ok {
 		panic("purge: invalidating a key that was not made by cachestore")
@@ -27,19 +37,28 @@ func (l *Ledger) Invalidate(key cachestore.Key) {
 	now := l.options.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sequence := l.next(URL)
-	if l.affords(p.Site, now) {
-		l.changes.record(h, sequence, now, false).part = partOf(p.Site, h)
-	} else {
-		l.coarse.record(partOf(p.Site, h), sequence)
+	c := change{sequence: l.next(), site: p.Site, url: h, coarse: !l.affords(p.Site, now)}
+	l.changeLocked(c)
+	l.sequence.Store(c.sequence)
+	return c
+}
+
+// changeLocked notes an invalidation. The caller holds mu, and stores the sequence
+// in l.sequence when all of its records can be found.
+func (l *Ledger) changeLocked(c change) {
+	l.appended++
+	l.latest[URL] = c.sequence
+	if c.coarse {
+		l.coarse.record(partOf(c.site, c.url), c.sequence)
 		l.folded++
+		return
 	}
+	l.changes.record(c.url, c.sequence, time.Time{}, false).part = partOf(c.site, c.url)
 	for l.changes.len() > l.maxChanges() {
 		old := l.changes.dropOldest()
 		l.coarse.record(old.part, old.hard)
 		l.folded++
 	}
-	l.sequence.Store(sequence)
 }
 
 // InvalidateGroup kills all members of a Cache-Group of a URI origin, in the form
