@@ -88,7 +88,7 @@ func allExpire(t *testing.T, servers []*redistest.Server, pattern string, some b
 func suite(t *testing.T, url string, servers ...*redistest.Server) {
 	c := connect(t, conn.Options{URL: url})
 	nth := 0
-	storetest.Run(t, func(t *testing.T) cachestore.Store {
+	storetest.RunBriefly(t, func(t *testing.T) cachestore.Store {
 		nth++
 		prefix := fmt.Sprintf("test%d:", nth)
 		s := newStore(t, url, Options{Client: c, Prefix: prefix})
