@@ -5,6 +5,7 @@
 package config
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -31,14 +32,33 @@ type Config struct {
 	Memory  Memory
 	Fill    Fill
 	Refresh Refresh
+	Redis   *Redis // nil: this node is alone
 	Origins []Origin
 	Sites   []Site
 }
 
 // Admin is the operator's own listener.
 type Admin struct {
-	Listen string // default "127.0.0.1:9090"; "off" for none
+	Listen string   // default "127.0.0.1:9090"; "off" for none
+	Hosts  []string // names it is reached by, beside its address and localhost; lower case, no port; default none
+	Tokens []Token  // who may ask; default none, and then only this machine may, for everything
 }
+
+// Token is a bearer token of the admin listener.
+type Token struct {
+	Name   string   // for logs
+	Secret string   `json:"-"` // 16 bytes or more; never shown
+	Scopes []string // of "purge", "read", "debug", "all"; at least one
+	Sites  []string // names of the sites that it may purge; nil is every one
+}
+
+// String leaves the secret out, so that no print of a Config gives it away.
+func (t Token) String() string {
+	return fmt.Sprintf("{%s %v %v}", t.Name, t.Scopes, t.Sites)
+}
+
+// GoString is String, for %#v.
+func (t Token) GoString() string { return t.String() }
 
 // Log says what is logged, and how.
 type Log struct {
@@ -80,6 +100,28 @@ type Refresh struct {
 	Attempts int           // tries before a refresh has failed for good; default 3
 	Backoff  time.Duration // wait before the second try, doubled each time, jittered; default 500ms
 }
+
+// Redis is what the nodes of a fleet share.
+type Redis struct {
+	URL       string        `json:"-"` // redis:// or rediss://, may hold a password; several hosts with ?cluster=true or ?sentinel=NAME
+	Username  string        // default none
+	Password  string        `json:"-"` // default none; never shown
+	CAFile    string        // PEM; default the system's authorities
+	CertFile  string        // PEM, of this node; default none
+	KeyFile   string        // PEM
+	Prefix    string        // of all keys; default "edge:"
+	Timeout   time.Duration // of one command that a request waits for; default 50ms
+	Fence     time.Duration // silence of the purge log after which nothing stored is used unasked; default 10m, zero is never
+	MaxObject int64         // largest object shared; default 8MiB
+	Queue     int           // entries that may wait to be written; default 1024
+	QueueSize int64         // bytes that they may hold; default 64MiB
+}
+
+// String leaves out what is secret, so that no print of a Config gives it away.
+func (r *Redis) String() string { return fmt.Sprintf("{%s %s}", r.Username, r.Prefix) }
+
+// GoString is String, for %#v.
+func (r *Redis) GoString() string { return r.String() }
 
 // Origin is where a site's content comes from.
 type Origin struct {

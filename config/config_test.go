@@ -1,7 +1,9 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -556,6 +558,39 @@ func TestUnits(t *testing.T) {
 		}
 		if again, _ := parseSize(formatSize(got)); again != got {
 			t.Errorf("%d is written %q, which is %d", got, formatSize(got), again)
+		}
+	}
+}
+
+func TestTokens(t *testing.T) {
+	t.Setenv("EDGE_TEST_TOKEN", "0123456789abcdef")
+	config := parse(t, smallest+`
+admin {
+  hosts = ["Admin.Example", "10.0.0.1", "[2001:DB8::1]"]
+  token "deploy" {
+    secret = env("EDGE_TEST_TOKEN")
+    scopes = ["purge"]
+    sites  = ["main"]
+  }
+  token "watch" {
+    secret = "fedcba9876543210"
+    scopes = ["read", "debug"]
+  }
+}`)
+	want := Admin{Listen: "127.0.0.1:9090", Hosts: []string{"admin.example", "10.0.0.1", "2001:db8::1"}, Tokens: []Token{
+		{Name: "deploy", Secret: "0123456789abcdef", Scopes: []string{"purge"}, Sites: []string{"main"}},
+		{Name: "watch", Secret: "fedcba9876543210", Scopes: []string{"read", "debug"}},
+	}}
+	if !reflect.DeepEqual(config.Admin, want) {
+		t.Errorf("got %+v", config.Admin)
+	}
+	text, err := json.Marshal(config.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []string{fmt.Sprint(config.Admin), fmt.Sprintf("%+v %#v", config.Admin, config.Admin), string(text)} {
+		if strings.Contains(shown, "0123456789abcdef") || !strings.Contains(shown, "deploy") {
+			t.Errorf("shown as %s", shown)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type decoder struct {
 	cache   *cacheLines       // the file's own cache block; nil for none
 	origins []*originBlock    // as read
 	sites   []*siteBlock      // as read
+	tokens  []*tokenBlock     // as read
 	places  map[any]hcl.Range // where the value behind a pointer into the Config was written
 
 	// Some line was refused. What holds its default instead is not compared with

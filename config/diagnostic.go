@@ -79,6 +79,7 @@ const maxDiagnostics = 50
 type findings struct {
 	diags hcl.Diagnostics
 	file  *hcl.File       // for quoting; nil when there is no file
+	hides bool            // the source in file is a copy, with secrets made unreadable
 	seen  map[string]bool // what was reported already: rules that many routes inherit are checked for each
 }
 
@@ -102,6 +103,19 @@ func (f *findings) report(severity hcl.DiagnosticSeverity, at *hcl.Range, summar
 	}
 	f.seen[id] = true
 	f.diags = append(f.diags, &hcl.Diagnostic{Severity: severity, Summary: summary, Detail: detail, Subject: at})
+}
+
+// hide makes a place of the source unreadable wherever it is quoted.
+func (f *findings) hide(at hcl.Range) {
+	if !f.hides {
+		f.file = &hcl.File{Body: f.file.Body, Bytes: slices.Clone(f.file.Bytes), Nav: f.file.Nav}
+		f.hides = true
+	}
+	for i := at.Start.Byte; i < at.End.Byte; i++ {
+		if f.file.Bytes[i] != '\n' {
+			f.file.Bytes[i] = '*'
+		}
+	}
 }
 
 // failed reports whether an error was found.

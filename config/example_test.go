@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,18 +59,45 @@ func TestExample(t *testing.T) {
 var (
 	attributeLine = regexp.MustCompile(`^\s*(# )?([a-z_]+) += `)
 	blockLine     = regexp.MustCompile(`^\s*([a-z_]+)( "[a-z]+")? \{$`)
+
+	// A block that is not there by default stands behind "#" as a whole.
+	quietBlockBegin = regexp.MustCompile(`^\s*# [a-z_]+( "[a-z]+")? \{$`)
+	quietBlockEnd   = regexp.MustCompile(`^\s*# \}$`)
 )
 
-// TestExampleIsComplete: every argument and every block that the package knows is
-// in the example. They are taken from the tables in the source.
-func TestExampleIsComplete(t *testing.T) {
+// exampleLines are the lines of the example. Those of the blocks behind "#" come
+// uncovered in a second list, at the same places, where the others are empty.
+func exampleLines(t *testing.T) (lines, quiet []string) {
+	t.Helper()
 	source, err := os.ReadFile(exampleFile)
 	if err != nil {
 		t.Fatal(err)
 	}
+	lines = strings.Split(string(source), "\n")
+	quiet = make([]string, len(lines))
+	inside := false
+	for i, line := range lines {
+		inside = inside || quietBlockBegin.MatchString(line)
+		if inside {
+			quiet[i] = strings.Replace(strings.Replace(line, "# ", "", 1), "#", "", 1)
+			if strings.Contains(line, "#   # ") {
+				quiet[i] = "" // a comment within
+			}
+		}
+		inside = inside && !quietBlockEnd.MatchString(line)
+	}
+	if inside {
+		t.Fatal("a block behind # has no end")
+	}
+	return lines, quiet
+}
+
+// TestExampleIsComplete: every argument and every block that the package knows is
+// in the example. They are taken from the tables in the source.
+func TestExampleIsComplete(t *testing.T) {
 	shown := make(map[string]bool)
-	for line := range strings.Lines(string(source)) {
-		line = strings.TrimSuffix(line, "\n")
+	lines, quiet := exampleLines(t)
+	for _, line := range append(lines, quiet...) {
 		if m := attributeLine.FindStringSubmatch(line); m != nil {
 			shown[m[2]] = true
 		}
@@ -136,27 +164,37 @@ func tableNames(t *testing.T) map[string]bool {
 // TestExampleAlternatives: each line that the example shows behind a "#" may be
 // used as it stands there, alone.
 func TestExampleAlternatives(t *testing.T) {
-	source, err := os.ReadFile(exampleFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := strings.SplitAfter(string(source), "\n")
+	t.Setenv("EDGE_TOKEN", "sixteen-bytes-or-more")
+	all, quiet := exampleLines(t)
 	used := 0
+	try := func(name string, changed []string) {
+		used++
+		config, err := Parse("edge.example.hcl", []byte(strings.Join(changed, "\n")))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if len(config.Warnings) > 0 {
+			t.Errorf("%s: %s", name, config.Warnings[0].Text)
+		}
+	}
 	for i, line := range all {
-		if m := attributeLine.FindStringSubmatch(line); m == nil || m[1] == "" {
+		if m := attributeLine.FindStringSubmatch(line); m != nil && m[1] != "" {
+			changed := slices.Clone(all)
+			changed[i] = strings.Replace(line, "# ", "", 1)
+			try(strings.TrimSpace(line), changed)
+		}
+		if !quietBlockBegin.MatchString(line) {
 			continue
 		}
-		used++
-		changed := append([]string(nil), all...)
-		changed[i] = strings.Replace(line, "# ", "", 1)
-		config, err := Parse("edge.example.hcl", []byte(strings.Join(changed, "")))
-		if err != nil {
-			t.Errorf("%s: %v", strings.TrimSpace(line), err)
-		} else if len(config.Warnings) > 0 {
-			t.Errorf("%s: %s", strings.TrimSpace(line), config.Warnings[0].Text)
+		changed := slices.Clone(all)
+		for j := i; ; j++ {
+			changed[j] = quiet[j]
+			if quietBlockEnd.MatchString(all[j]) {
+				break
+			}
 		}
+		try(strings.TrimSpace(line), changed)
 	}
-	if used < 10 {
-		t.Errorf("only %d lines were tried", used)
+	if used < 11 {
+		t.Errorf("only %d lines and blocks were tried", used)
 	}
 }

@@ -18,6 +18,7 @@ func (d *decoder) resolve() {
 		d.fault(nil, "No site", `The file has no site. Write site "main" { hosts = ["*"] }.`)
 	}
 	d.uniqueHosts()
+	d.resolveTokens()
 	for _, site := range d.sites {
 		d.config.Sites = append(d.config.Sites, d.site(site))
 	}

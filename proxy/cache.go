@@ -19,7 +19,8 @@ type Cache struct {
 	Store  cachestore.Store
 	Memory Memory                        // the part of Store that Handler.Quick asks; nil: it finds nothing
 	Ledger Ledger                        // nil: nothing is ever purged
-	Tag    func(site, key string) uint64 // hash of a surrogate key; nil: responses carry none
+	Tag    func(site, key string) uint32 // hash of a surrogate key, or of a Cache-Group with scheme://authority for the site; nil: responses carry none
+	Fleet  bool                          // other nodes have caches of their own, of which the store does not tell
 	Log    *slog.Logger
 
 	FillBudget int64         // bytes that all fills together may hold; zero means 64 MiB
@@ -70,6 +71,9 @@ type Ledger interface {
 	Trusted() bool
 	// Invalidate purges the URL of this key, all variants (RFC 9111 section 4.4).
 	Invalidate(key cachestore.Key)
+	// InvalidateGroup purges the Cache-Group of a URI origin, scheme://authority (RFC
+	// 9875 section 3).
+	InvalidateGroup(origin, group string)
 }
 
 // counts are the cache's own counters; each is monotonic.
@@ -186,12 +190,13 @@ func (c *Cache) bent(site string) {
 }
 
 // holds tells whether anything may be stored for the URL of a plain key, or be on
-// its way. Where a site's keys are not plain, that cannot be ruled out.
+// its way. Where a site's keys are not plain, or other nodes have caches of their
+// own, that cannot be ruled out.
 func (c *Cache) holds(ctx context.Context, site string, key cachestore.Key) bool {
 	c.mu.Lock()
 	bent := c.bends[site]
 	c.mu.Unlock()
-	if bent || c.flights.concern(key) {
+	if bent || c.Fleet || c.flights.concern(key) {
 		return true
 	}
 	found := c.Store.Get(ctx, key, "")
@@ -225,3 +230,4 @@ func (noLedger) Sequence() uint64                                   { return 0 }
 func (noLedger) Judge(*cachestore.Entry, uint64) cachestore.Verdict { return cachestore.Verdict{} }
 func (noLedger) Trusted() bool                                      { return true }
 func (noLedger) Invalidate(cachestore.Key)                          {}
+func (noLedger) InvalidateGroup(string, string)                     {}

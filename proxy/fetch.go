@@ -206,7 +206,7 @@ func (x *exchange) question(out *http.Request) *question {
 		delete(header, "User-Agent") // empty only to keep net/http from naming itself
 	}
 	return &question{
-		h: x.h, out: out, header: header, key: x.key, flight: x.flightKey(), directives: x.directives,
+		h: x.h, out: out, header: header, key: x.key, flight: x.flightKey(), varyOn: x.varyOn, directives: x.directives,
 		sequence: x.sequence, stored: x.stored, life: x.life, self: schemeOf(x.r) + "://" + x.r.Host + x.target(),
 		policy: x.policy(), bent: x.bent(),
 	}
@@ -236,9 +236,14 @@ func (x *exchange) follow(place *reader, out *http.Request) (res *http.Response,
 		case waiting:
 			continue
 		case failed:
+			err := place.fill.failure()
 			x.noteOrigin(place)
 			place.Close()
-			return nil, false, place.fill.err
+			if varies := (*variesNow)(nil); errors.As(err, &varies) {
+				x.varyOn, x.why = varies.on, reasonVariant
+				return nil, true, nil
+			}
+			return nil, false, err
 		case private:
 			return x.receivePrivate(place, out)
 		case streaming, complete:
@@ -530,7 +535,8 @@ func (x *exchange) freshen(res *http.Response, requested time.Time) {
 }
 
 // invalidate purges what an unsafe request has changed, once the origin has said
-// that it did (RFC 9111 section 4.4).
+// that it did (RFC 9111 section 4.4), and the groups that it names (RFC 9875 section
+// 3).
 func (x *exchange) invalidate(res *http.Response) {
 	if rfc9111.SafeMethod(x.r.Method) {
 		return
@@ -547,6 +553,14 @@ func (x *exchange) invalidate(res *http.Response) {
 		if ruled := x.h.query.apply(changed.RawQuery); ruled != changed.RawQuery {
 			x.invalidateTarget(ctx, path, ruled, false)
 		}
+	}
+	if res.StatusCode < 200 || res.StatusCode > 399 {
+		return
+	}
+	origin := schemeOf(x.r) + "://" + x.r.Host
+	for _, group := range rfc9111.Groups(res.Header["Cache-Group-Invalidation"]) {
+		x.h.Cache.counts.invalidated.Add(1)
+		x.h.Cache.Ledger.InvalidateGroup(origin, group)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"edge/cachestore"
 )
 
 // together runs n requests side by side and returns their answers.
@@ -336,4 +338,56 @@ func TestSoftPurgeMakesStale(t *testing.T) {
 		t.Errorf("after a soft purge: %q, want the stale copy", got.body)
 	}
 	rg.eventually("the copy is renewed", func() bool { return rg.get("/").body == "version 1" })
+}
+
+// blinking is a store that misses one look-up, as a request does that looks a
+// moment too early.
+type blinking struct {
+	cachestore.Store
+	blinks atomic.Int64
+}
+
+func (b *blinking) Get(ctx context.Context, key cachestore.Key, variant string) cachestore.Found {
+	if b.blinks.Add(-1) == 0 {
+		return cachestore.Found{}
+	}
+	return b.Store.Get(ctx, key, variant)
+}
+
+// TestNewsOfVariantsComesLate: a request that looked before it was known that
+// responses vary finds the flight of its variant all the same.
+func TestNewsOfVariantsComesLate(t *testing.T) {
+	gate, entered := make(chan struct{}), make(chan struct{}, 4)
+	store := new(blinking)
+	var fetches atomic.Int64
+	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		language := r.Header.Get("Accept-Language")
+		if language == "fr" {
+			fetches.Add(1)
+			entered <- struct{}{}
+			<-gate
+		}
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Accept-Language")
+		io.WriteString(w, "in "+language)
+	}, func(h *Handler) {
+		store.Store = h.Cache.Store
+		h.Cache.Store = store
+	})
+	rg.get("/", "Accept-Language", "de")
+	answers := make(chan answer, 2)
+	go func() { answers <- rg.get("/", "Accept-Language", "fr") }()
+	<-entered
+	store.blinks.Store(1)
+	go func() { answers <- rg.get("/", "Accept-Language", "fr") }()
+	rg.eventually("both wait for one flight", func() bool { return rg.fillReaders() == 2 || len(entered) > 0 })
+	close(gate)
+	for range 2 {
+		if got := <-answers; got.body != "in fr" {
+			t.Errorf("got %q", got.body)
+		}
+	}
+	if n := fetches.Load(); n != 1 {
+		t.Errorf("%d fetches of one variant, want 1", n)
+	}
 }

@@ -221,3 +221,46 @@ func withoutExtra(key cachestore.Key) cachestore.Key {
 	parts.Extra = ""
 	return cachestore.NewKey(parts)
 }
+
+// Cache-Groups (RFC 9875) belong to an origin, and an unsafe request may invalidate
+// them by name; a safe one may not.
+func TestCacheGroups(t *testing.T) {
+	var version atomic.Int64
+	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/vote":
+			w.Header().Set("Cache-Group-Invalidation", `"results";now, "scores"`)
+		case r.URL.Path == "/failed":
+			w.Header().Set("Cache-Group-Invalidation", `"results"`)
+			w.WriteHeader(http.StatusConflict)
+		default:
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Cache-Groups", `"results", "other"`)
+			w.Header().Set("Etag", `"1"`)
+			if r.Header.Get("If-None-Match") != "" {
+				w.Header().Del("Cache-Groups")
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			fmt.Fprint(w, "version ", version.Load())
+		}
+	}, nil)
+	first := rg.get("/")
+	if first.header.Get("Cache-Groups") != `"results", "other"` {
+		t.Errorf("Cache-Groups went out as %q", first.header["Cache-Groups"])
+	}
+	rg.eventually("stored", func() bool { return rg.cache.Stats().Stored == 1 })
+	rg.do(http.MethodGet, "/", "Cache-Control", "no-cache") // a 304 without the field changes nothing
+	version.Store(1)
+	for _, harmless := range []string{http.MethodGet, http.MethodHead} {
+		rg.do(harmless, "/vote")
+	}
+	rg.do(http.MethodPost, "/failed")
+	if got := rg.get("/"); got.body != "version 0" {
+		t.Errorf("after safe and failed requests: %q", got.body)
+	}
+	rg.do(http.MethodPost, "/vote")
+	if got := rg.get("/"); got.body != "version 1" {
+		t.Errorf("after the POST: %q", got.body)
+	}
+}

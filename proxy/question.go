@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,8 @@ type question struct {
 	out        *http.Request // as sent, but for the conditions that we add
 	header     http.Header   // of out, for all questions about the request
 	key        cachestore.Key
-	flight     string // for the hit-for-miss mark
+	flight     string   // for the hit-for-miss mark
+	varyOn     []string // what the flight's variant is of
 	directives rfc9111.Directives
 	sequence   uint64
 	stored     *cachestore.Entry // to be revalidated; nil when there is nothing
@@ -35,6 +37,12 @@ type question struct {
 	policy     *rfc9111.Policy   // that holds for the path
 	bent       bool              // rules by path do not apply: see exchange.bent
 }
+
+// variesNow ends a fill that nobody should have waited for: responses under its key
+// are now known to vary, and each variant has a flight of its own.
+type variesNow struct{ on []string }
+
+func (*variesNow) Error() string { return "proxy: the flight of another variant is meant" }
 
 var (
 	errUnended = errors.New("proxy: a fetch ended without an answer")
@@ -59,8 +67,14 @@ func (q *question) run(ctx context.Context) {
 		f.fail(errUnended) // of no effect on a fill that has ended
 	}()
 
-	if e := q.alreadyThere(ctx); e != nil {
+	e, varyOn := q.alreadyThere(ctx)
+	switch {
+	case e != nil:
 		f.answerWith(e, nil, Joined, rfc9111.Storage{})
+		f.cancel()
+		return
+	case f.key != "" && varyOn != nil && !slices.Equal(varyOn, q.varyOn):
+		f.fail(&variesNow{varyOn}) // to ask here would be to ask beside the flights of the variants
 		f.cancel()
 		return
 	}
@@ -120,22 +134,24 @@ func (q *question) failed(err error) {
 }
 
 // alreadyThere looks once more before asking: between this request's look-up and
-// its lead, another fetch may have ended, and what it stored is news.
-func (q *question) alreadyThere(ctx context.Context) *cachestore.Entry {
+// its lead, another fetch may have ended, and what it stored is news: an entry to
+// answer with, or that responses vary, and by which fields.
+func (q *question) alreadyThere(ctx context.Context) (e *cachestore.Entry, varyOn []string) {
 	store := q.h.Cache.Store
 	found := store.Get(ctx, q.key, "")
 	if found.VaryOn != nil {
-		found = store.Get(ctx, q.key, rfc9111.Variant(found.VaryOn[0], q.header))
+		varyOn = found.VaryOn[0]
+		found = store.Get(ctx, q.key, rfc9111.Variant(varyOn, q.header))
 	}
-	e := found.Entry
+	e = found.Entry
 	if e == nil || e == q.stored || found.Suspect || e.Rules != q.h.Rules.Digest || !q.h.Cache.Ledger.Trusted() ||
 		q.h.Cache.Ledger.Judge(e, e.Sequence) != (cachestore.Verdict{}) {
-		return nil
+		return nil, varyOn
 	}
 	if use, _ := rfc9111.Judge(q.directives, e.Life, e.Age(time.Now())); use != rfc9111.UseFresh {
-		return nil
+		return nil, varyOn
 	}
-	return e
+	return e, varyOn
 }
 
 // confirm renews what is stored by the origin's 304 (RFC 9111 section 4.3.4).
@@ -183,7 +199,9 @@ func (q *question) update(update http.Header, requested, received time.Time) (*c
 	maps.Copy(own, more)
 	e.Body = q.stored.Body
 	if !carriesKeys(update) {
-		e.Tags = q.stored.Tags // what is stored has its key fields stripped
+		// What is stored has its key fields stripped. Of groups the old ones stay, too:
+		// a purge that reaches too far is never wrong.
+		e.Tags = union(q.stored.Tags, e.Tags)
 	}
 	return e, own, verdict
 }
@@ -381,15 +399,19 @@ func tooManyKeys(header http.Header) bool {
 			count += len(strings.FieldsFunc(line, isKeySeparator))
 		}
 	}
+	// A group with a space in it counts as two keys, and one without as one: close
+	// enough for a bound.
 	return count > maxKeys || size > maxKeyBytes
 }
 
-// tags returns the hashes of the response's surrogate keys.
-func (q *question) tags(header http.Header) []uint64 {
+// tags returns the hashes of the response's surrogate keys, which belong to the
+// site, and of its Cache-Groups, which belong to the URI's origin (RFC 9875 section
+// 2.1).
+func (q *question) tags(header http.Header) []uint32 {
 	if q.h.Cache.Tag == nil {
 		return nil
 	}
-	var tags []uint64
+	var tags []uint32
 	for _, name := range surrogateKeyFields {
 		for _, line := range header[name] {
 			for _, key := range strings.FieldsFunc(line, isKeySeparator) {
@@ -397,7 +419,28 @@ func (q *question) tags(header http.Header) []uint64 {
 			}
 		}
 	}
+	if groups := rfc9111.Groups(header["Cache-Groups"]); groups != nil {
+		origin := originOf(q.key)
+		for _, group := range groups {
+			tags = append(tags, q.h.Cache.Tag(origin, group))
+		}
+	}
 	return tags
+}
+
+// originOf returns the URI origin of a key, as package purge names it.
+func originOf(key cachestore.Key) string {
+	parts, ok := key.Parts()
+	if !ok {
+		panic("proxy: a key that was not made by cachestore")
+	}
+	return parts.Scheme + "://" + parts.Authority
+}
+
+func union(a, b []uint32) []uint32 {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func isKeySeparator(r rune) bool { return r == ' ' || r == ',' || r == '\t' }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,7 +46,12 @@ func newRig(t *testing.T, origin http.HandlerFunc, change func(*Handler)) *rig {
 
 	rg := &rig{t: t, ledger: new(testLedger)}
 	rg.cache = &Cache{Node: "edge", Store: store, Ledger: rg.ledger, RefreshBackoff: time.Millisecond,
-		Tag: func(_, key string) uint64 { return hashOf(key) }, Log: slog.New(slog.DiscardHandler)}
+		Tag: func(site, key string) uint32 {
+			if strings.Contains(site, "://") {
+				return hashOf(site + " " + key)
+			}
+			return hashOf(key)
+		}, Log: slog.New(slog.DiscardHandler)}
 	rg.handler = &Handler{
 		Cache: rg.cache, Site: "site", Route: "route", OriginURL: target, Origin: transport,
 		Rules: Rules{
@@ -146,10 +152,10 @@ func (rg *rig) fillReaders() int {
 	return n
 }
 
-func hashOf(key string) uint64 {
-	h := uint64(14695981039346656037)
+func hashOf(key string) uint32 {
+	h := uint32(2166136261)
 	for _, c := range []byte(key) {
-		h = (h ^ uint64(c)) * 1099511628211
+		h = (h ^ uint32(c)) * 16777619
 	}
 	return h
 }
@@ -161,7 +167,7 @@ type testLedger struct {
 }
 
 type testPurge struct {
-	tag  uint64
+	tag  uint32
 	key  cachestore.Key
 	soft bool
 	at   time.Time
@@ -199,3 +205,7 @@ func (l *testLedger) Judge(e *cachestore.Entry, since uint64) (verdict cachestor
 }
 
 func (l *testLedger) Invalidate(key cachestore.Key) { l.purge(testPurge{key: key}) }
+
+func (l *testLedger) InvalidateGroup(origin, group string) {
+	l.purge(testPurge{tag: hashOf(origin + " " + group)})
+}

@@ -23,6 +23,7 @@ type Route struct {
 	Path    string                   // "/exact", "/prefix/*" or "/*", on the normalised path
 	Methods []string                 // nil is any
 	When    func(*http.Request) bool // nil is always
+	Query   func(raw string) string  // the query that is keyed for the one that is asked for; nil is the same
 	Handler http.Handler
 }
 
@@ -128,18 +129,22 @@ func (rt *Router) site(authority string) *Site {
 }
 
 func (route *Route) matches(r *http.Request) bool {
-	if prefix, ok := strings.CutSuffix(route.Path, "*"); ok {
-		// "/static/*" takes what lies below the folder; "/*" takes "*" of OPTIONS too.
-		if !strings.HasPrefix(r.URL.Path, prefix) && prefix != "/" {
-			return false
-		}
-	} else if r.URL.Path != route.Path {
+	if !route.covers(r.URL.Path) {
 		return false
 	}
 	if route.Methods != nil && !slices.Contains(route.Methods, r.Method) {
 		return false
 	}
 	return route.When == nil || route.When(r)
+}
+
+// covers reports whether the route's pattern takes a path, as it is decoded.
+func (route *Route) covers(path string) bool {
+	if prefix, ok := strings.CutSuffix(route.Path, "*"); ok {
+		// "/static/*" takes what lies below the folder; "/*" takes "*" of OPTIONS too.
+		return strings.HasPrefix(path, prefix) || prefix == "/"
+	}
+	return path == route.Path
 }
 
 // refusal is an answer of our own to a request that may not be served.

@@ -20,24 +20,40 @@ import (
 // after the first is as old as the second says it is.
 func (l *Ledger) Invalidate(key cachestore.Key) { l.change(key) }
 
+// InvalidateGroup kills all members of a Cache-Group of a URI origin, in the form
+// scheme://authority, as RFC 9875 section 3 asks after an unsafe request. It is
+// bounded like Invalidate, by a budget that all origins share.
+func (l *Ledger) InvalidateGroup(origin, group string) { l.changeGroup(origin, group) }
+
 // change is one invalidation as it was applied.
 type change struct {
 	sequence uint64
-	site     string
-	url      uint64 // hash of the URL; when coarse, only its part counts
+	site     string // or groups
+	url      uint64 // hash of the URL, or of the group; when coarse, only its part counts
 	coarse   bool
 }
+
+// groups stands for a site in what is said of Cache-Groups. No site has a name like
+// this.
+const groups = "://"
 
 func (l *Ledger) change(key cachestore.Key) change {
 	p, ok := key.Parts()
 	if !ok {
 		panic("purge: invalidating a key that was not made by cachestore")
 	}
-	h := hash(URL, p.Site, p.Authority, p.Target)
+	return l.invalidate(p.Site, hash(URL, p.Site, p.Authority, p.Target))
+}
+
+func (l *Ledger) changeGroup(origin, group string) change {
+	return l.invalidate(groups, uint64(HashKey(origin, group)))
+}
+
+func (l *Ledger) invalidate(site string, hash uint64) change {
 	now := l.options.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := change{sequence: l.next(), site: p.Site, url: h, coarse: !l.affords(p.Site, now)}
+	c := change{sequence: l.next(), site: site, url: hash, coarse: !l.affords(site, now)}
 	l.changeLocked(c)
 	l.sequence.Store(c.sequence)
 	return c
@@ -47,7 +63,11 @@ func (l *Ledger) change(key cachestore.Key) change {
 // in l.sequence when all of its records can be found.
 func (l *Ledger) changeLocked(c change) {
 	l.appended++
-	l.latest[URL] = c.sequence
+	if c.site == groups {
+		l.latest[Key] = c.sequence
+	} else {
+		l.latest[URL] = c.sequence
+	}
 	if c.coarse {
 		l.coarse.record(partOf(c.site, c.url), c.sequence)
 		l.folded++

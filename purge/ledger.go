@@ -158,7 +158,7 @@ type verdict struct {
 
 // convicts reports whether a hard record kills the entry, and notes the earliest
 // of the soft ones.
-func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint64) bool {
+func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint32) bool {
 	path, _, _ := strings.Cut(p.Target, "?")
 	switch {
 	case v.news(Everything) && (v.hit(hash(Everything, "", "", "")) || v.hit(hash(Everything, p.Site, "", ""))):
@@ -173,7 +173,7 @@ func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint64) bool {
 		return true
 	case v.news(Key):
 		for _, tag := range tags {
-			if v.hit(tag) {
+			if h := uint64(tag); v.hit(h) || v.changed(h, groups) {
 				return true
 			}
 		}
@@ -198,13 +198,16 @@ func (v *verdict) hit(hash uint64) bool {
 
 func (v *verdict) hitURL(p *cachestore.KeyParts) bool {
 	h := hash(URL, p.Site, p.Authority, p.Target)
-	if v.hit(h) {
+	return v.hit(h) || v.changed(h, p.Site)
+}
+
+// changed asks for invalidations of a URL of the site, or of a group. Where they
+// have become coarse, keys that are no groups are hit with them.
+func (v *verdict) changed(hash uint64, site string) bool {
+	if c, ok := v.ledger.changes.get(hash); ok && c.hard > v.sequence {
 		return true
 	}
-	if c, ok := v.ledger.changes.get(h); ok && c.hard > v.sequence {
-		return true
-	}
-	return v.ledger.coarse[partOf(p.Site, h)] > v.sequence
+	return len(v.ledger.coarse) > 0 && v.ledger.coarse[partOf(site, hash)] > v.sequence
 }
 
 // hitPrefix asks for the path itself and for every shorter one that ends where a

@@ -215,6 +215,13 @@ func (l *Log) Decode(generation [16]byte, position uint64) (sequence uint64, kno
 	return sequence, known
 }
 
+// InvalidateGroup implements proxy.Ledger, as Invalidate does.
+func (l *Log) InvalidateGroup(origin, group string) {
+	if l.outbox.change(l.Ledger.changeGroup(origin, group)) {
+		l.rouse()
+	}
+}
+
 // rouse has the log read, and written if there is something to write.
 func (l *Log) rouse() {
 	select {

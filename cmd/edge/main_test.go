@@ -39,6 +39,7 @@ func TestOutput(t *testing.T) {
 		"help":             "--help",
 		"help-run":         "run --help",
 		"help-check":       "check --help",
+		"help-purge":       "purge --help",
 		"help-version":     "version --help",
 		"none":             "",
 		"unknown":          "purgatory",
@@ -56,6 +57,13 @@ func TestOutput(t *testing.T) {
 		"check-warning":    "check testdata/odd.hcl",
 		"check-no-file":    "check testdata/missing.hcl",
 		"check-no-operand": "check",
+		"purge-nothing":    "purge --soft",
+		"purge-operand":    "purge product-42",
+		"purge-wait":       "purge --all --wait fleet",
+		"purge-timeout":    "purge --all --wait cluster --timeout 2m",
+		"purge-query":      "purge --all --ignore-query",
+		"purge-admin":      "purge --all --admin 127.0.0.1:9090",
+		"purge-token":      "purge --all --token-env EDGE_TEST_NO_SUCH_TOKEN",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -13,8 +13,9 @@ import (
 
 // Exit codes, as the manual in main.go gives them.
 const (
-	exitFailed = 1
-	exitUsage  = 2
+	exitFailed     = 1
+	exitUsage      = 2
+	exitIncomplete = 3
 )
 
 // failure is an error of what a command did, as opposed to how it was called.
@@ -46,6 +47,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitFailed
 	}
+	if errors.Is(err, errIncomplete) {
+		return exitIncomplete
+	}
 	fmt.Fprintf(stderr, "See '%s --help'.\n", command.CommandPath())
 	return exitUsage
 }
@@ -57,16 +61,19 @@ func newRoot() *cobra.Command {
 		Long: `edge is a shared HTTP cache (RFC 9111) that runs in front of HTTP origins.
 
 Exit codes: 0 all went well, 1 the configuration is refused or the node cannot
-run, 2 the command line makes no sense.`,
+run, 2 the command line makes no sense, 3 a purge is recorded and not complete.`,
 		Example: `  edge run --origin http://127.0.0.1:3000
   edge run --config edge.hcl
-  edge check edge.hcl`,
+  edge check edge.hcl
+  edge purge --key product-42`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		RunE:          func(*cobra.Command, []string) error { return errors.New("a command is needed: run, check or version") },
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("a command is needed: run, check, purge or version")
+		},
 	}
-	root.AddCommand(newRun(), newCheck(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newPurge(), newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

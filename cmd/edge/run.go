@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -21,6 +22,7 @@ import (
 	"edge/cachestore/memory"
 	"edge/cmd/internal/node"
 	"edge/config"
+	"edge/purge"
 )
 
 // runFlags is the command line of run.
@@ -198,7 +200,12 @@ func formatSize(n int64) string {
 
 // hint returns advice about an error, or "".
 func hint(err error) string {
+	if refused := new(purge.Error); errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+		return "Put the secret of a token with the scope \"purge\" into EDGE_TOKEN, or the variable that --token-env names."
+	}
 	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "Is a node running there? --admin says where its admin listener is."
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "Another program listens there. Choose other addresses with --listen and --admin, or in the file."
 	case errors.Is(err, syscall.EACCES):

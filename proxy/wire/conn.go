@@ -13,9 +13,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -73,9 +75,11 @@ type Conn struct {
 
 	state state
 	rest  []byte // read from the client and not yet handed on
-	early []byte // first byte of the next head, when net/http has it already; else empty
 
-	readUntil  time.Time    // the read deadline that is set
+	mu        sync.Mutex
+	readUntil time.Time     // guarded by mu: the read deadline that is set
+	calledOff chan struct{} // guarded by mu: closed when a watch is to end; nil when none waits
+
 	writeUntil time.Time    // the write deadline that is set
 	ending     atomic.Int32 // see Close
 }
@@ -102,8 +106,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	switch {
 	case c.state == between && c.listener.options.Answer != nil && len(p) > 0:
 		return c.serve(p)
-	case c.state == busy && len(c.early) == 0 && len(p) > 0:
-		return c.watch(p)
+	case c.state == busy && len(p) > 0:
+		return 0, c.watch()
 	default:
 		return c.pass(p)
 	}
@@ -126,12 +130,42 @@ func (c *Conn) took(n int) {
 }
 
 // watch reads for net/http while it answers a request without a body: it wants to
-// know whether the client leaves. What it gets if the client stays is the start of
-// the next head, and one byte must do, or that head could not be judged whole.
-func (c *Conn) watch(p []byte) (int, error) {
-	n, err := c.pass(p[:1])
-	c.early = append(c.early, p[:n]...)
-	return n, err
+// know whether the client leaves. What the client sends instead is kept for
+// later, unseen by net/http, so that the next head can be judged whole. From then
+// on the client's leaving is no concern: it may have said all it will say. net/http
+// calls a watch off by a deadline in the past.
+func (c *Conn) watch() error {
+	if len(c.rest) == 0 {
+		first := make([]byte, 512)
+		n, err := c.Conn.Read(first)
+		if n == 0 {
+			return err
+		}
+		c.rest = first[:n]
+	}
+	c.mu.Lock()
+	until, calledOff := c.readUntil, make(chan struct{})
+	c.calledOff = calledOff
+	c.mu.Unlock()
+	var late <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-calledOff:
+	case <-late:
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// callOff ends a watch that waits.
+func (c *Conn) callOff() {
+	if c.calledOff != nil {
+		close(c.calledOff)
+		c.calledOff = nil
+	}
 }
 
 // serve reads heads into p and answers those that can be answered here. It returns
@@ -163,7 +197,7 @@ func (c *Conn) serve(p []byte) (int, error) {
 		}
 		switch answered, kind, err := c.judge(p[:end]); {
 		case err != nil:
-			return 0, err
+			return 0, io.EOF // to anything else net/http would add an answer of its own
 		case answered:
 			n = copy(p, p[end:n])
 			m := copy(p[n:], c.rest)
@@ -173,7 +207,7 @@ func (c *Conn) serve(p []byte) (int, error) {
 			if end < n {
 				c.rest = append(bytes.Clone(p[end:n]), c.rest...)
 			}
-			c.state, c.early = busy, c.early[:0]
+			c.state = busy
 			return end, nil
 		default:
 			c.state = raw
@@ -202,7 +236,7 @@ func (c *Conn) await(w wait) error {
 		return c.SetReadDeadline(time.Now().Add(o.Head))
 	case w == afterAnswer && o.Idle > 0:
 		now := time.Now()
-		if c.readUntil.Sub(now) > o.Idle/4*3 {
+		if c.readDeadline().Sub(now) > o.Idle/4*3 {
 			return nil
 		}
 		return c.SetReadDeadline(now.Add(o.Idle))
@@ -222,11 +256,6 @@ func (c *Conn) broken(n int, err error) (int, error) {
 
 // judge reads a head, and answers the request if it can be answered here.
 func (c *Conn) judge(head []byte) (answered bool, kind kind, err error) {
-	if len(c.early) > 0 {
-		head = append(c.early, head...)
-		_, kind = parse(string(head), nil)
-		return false, kind, nil // net/http has the first byte of it
-	}
 	a := c.listener.answers.get()
 	defer c.listener.answers.put(a)
 	target, kind := parse(string(head), a)
@@ -254,8 +283,22 @@ func (c *Conn) remote() string {
 
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
 	c.readUntil = t
+	c.callOff()
+	c.mu.Unlock()
 	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *Conn) readDeadline() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.readUntil
+}
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // Write implements net.Conn. It ends once the client has taken nothing at all for
@@ -315,6 +358,9 @@ const (
 // and a server that shuts down closes those: the answer under way may still be
 // finished, within Options.Grace.
 func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.callOff()
+	c.mu.Unlock()
 	grace := c.listener.options.Grace
 	if grace > 0 && c.ending.CompareAndSwap(answering, closing) {
 		return c.Conn.SetWriteDeadline(time.Now().Add(grace))

@@ -6,64 +6,121 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
+	"edge/config"
 	"edge/proxy"
+	"edge/purge"
 )
 
-// admin returns the operator's handler. It is on a listener of its own, answers
-// peers on this machine alone, and reads only: nothing here changes the node.
+// admin returns the operator's handler. It is on a listener of its own. Each page
+// names the scopes of which a token must have one; the two probes need none.
 func (n *Node) admin() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.Handle("/healthz", reading(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, status{"ok"})
-	})
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+	}))
+	mux.Handle("/readyz", reading(func(w http.ResponseWriter, _ *http.Request) {
 		if phase := n.phase(); phase != phaseReady {
 			writeJSON(w, http.StatusServiceUnavailable, status{phase.String()})
 			return
 		}
 		writeJSON(w, http.StatusOK, status{"ready"})
-	})
-	mux.HandleFunc("/stats", func(w http.ResponseWriter, _ *http.Request) {
+	}))
+
+	read := func(path string, h http.HandlerFunc) { mux.Handle(path, n.demand(reading(h), scopeRead)) }
+	read("/stats", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, n.Stats())
 	})
-	mux.HandleFunc("/refreshes/failed", func(w http.ResponseWriter, _ *http.Request) {
+	read("/refreshes/failed", func(w http.ResponseWriter, _ *http.Request) {
 		failed := n.cache.FailedRefreshes()
 		if failed == nil {
 			failed = []proxy.FailedRefresh{} // an empty list, not null
 		}
 		writeJSON(w, http.StatusOK, failed)
 	})
-	mux.Handle("/metrics", n.metricsHandler())
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	read("/metrics", n.metricsHandler().ServeHTTP)
+
+	debug := func(path string, h http.HandlerFunc) { mux.Handle(path, n.demand(reading(h), scopeDebug)) }
+	debug("/debug/pprof/", pprof.Index)
+	debug("/debug/pprof/cmdline", pprof.Cmdline)
+	debug("/debug/pprof/profile", pprof.Profile)
+	debug("/debug/pprof/symbol", pprof.Symbol)
+	debug("/debug/pprof/trace", pprof.Trace)
+
+	purging := n.demand(n.purges, scopePurge)
+	mux.Handle("/purge", purging)
+	mux.Handle("/purge/", n.demand(n.purges, scopePurge, scopeRead)) // receipts
+
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		proxy.Problem(w, http.StatusNotFound, "The admin listener has no such page.")
 	})
-	return guardAdmin(mux, n.config.Admin.Listen)
+	return n.guardAdmin(mux, purging)
 }
 
-// guardAdmin refuses whoever is not on this machine, and web pages that have a
-// browser on this machine speak for them: by a name of their own that resolves to
-// a loopback address (DNS rebinding), or by a request that changes something.
-func guardAdmin(next http.Handler, listen string) http.Handler {
+// reading refuses methods that do more than read.
+func reading(h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case !loopbackPeer(r.RemoteAddr):
-			proxy.Problem(w, http.StatusForbidden, "The admin listener answers this machine only.")
-		case !adminHost(r.Host, listen):
-			proxy.Problem(w, http.StatusMisdirectedRequest, "The Host is not the admin listener's.")
-		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			proxy.Problem(w, http.StatusMethodNotAllowed, "The admin listener is read-only.")
+			proxy.Problem(w, http.StatusMethodNotAllowed, "This page is read-only.")
+			return
+		}
+		h(w, r)
+	})
+}
+
+// newPurgeHandler wires the purge interface to the sites and the tokens.
+func (n *Node) newPurgeHandler(recorder purge.Recorder) *purge.Handler {
+	h := &purge.Handler{Recorder: recorder, Locate: n.locate, Grant: grant, Log: n.log}
+	for i := range n.config.Sites {
+		h.Sites = append(h.Sites, n.config.Sites[i].Name)
+	}
+	return h
+}
+
+// locate puts a URL into the form of the keys of its responses.
+func (n *Node) locate(url string) (purge.Place, error) {
+	resource, err := n.router.Resource(url)
+	return purge.Place(resource), err
+}
+
+// guardAdmin stands before all pages. Without tokens it refuses whoever is not on
+// this machine. And it refuses web pages that have a browser speak for them: by a
+// name of their own that resolves to our address (DNS rebinding), or by a request
+// that does more than read. PURGE, whose Host and path are those of a URL to be
+// purged, goes to purging, all else to pages.
+func (n *Node) guardAdmin(pages, purging http.Handler) http.Handler {
+	browsers := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if len(n.tokens) == 0 && !loopbackPeer(r.RemoteAddr) {
+			proxy.Problem(w, http.StatusForbidden, "The admin listener has no token, and answers its own machine only.")
+			return
+		}
+		ours := adminHost(r, &n.config.Admin)
+		if r.Method == purge.MethodPurge {
+			switch {
+			case r.Header["Origin"] != nil || r.Header["Sec-Fetch-Site"] != nil:
+				proxy.Problem(w, http.StatusForbidden, "PURGE is not for web pages.")
+			case ours && samePort(r):
+				proxy.Problem(w, http.StatusBadRequest, "The Host is the admin listener's own. PURGE names what is to be purged: "+
+					"curl -X PURGE --proxy http://"+r.Host+" http://www.example.com/path.")
+			default:
+				purging.ServeHTTP(w, r)
+			}
+			return
+		}
+		switch {
+		case !ours:
+			proxy.Problem(w, http.StatusMisdirectedRequest, "The Host is not the admin listener's.")
+		case browsers.Check(r) != nil:
+			proxy.Problem(w, http.StatusForbidden, "A web page of another site may not do this.")
 		default:
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			next.ServeHTTP(w, r)
+			pages.ServeHTTP(w, r)
 		}
 	})
 }
@@ -73,18 +130,37 @@ func loopbackPeer(remote string) bool {
 	return err == nil && peer.Addr().Unmap().IsLoopback()
 }
 
-// adminHost reports whether a Host names the admin listener: a loopback address,
-// localhost, or the host that it was told to listen on.
-func adminHost(host, listen string) bool {
-	name := hostname(host)
-	if strings.EqualFold(name, "localhost") {
+// adminHost reports whether the Host of a request names the admin listener: a
+// loopback address, localhost, the address that was reached, the host that the
+// configuration listens on, or a name that it gives.
+func adminHost(r *http.Request, admin *config.Admin) bool {
+	name := strings.ToLower(hostname(r.Host))
+	if name == "localhost" || slices.Contains(admin.Hosts, name) {
 		return true
 	}
-	if a, err := netip.ParseAddr(name); err == nil && a.IsLoopback() {
+	if own := hostname(admin.Listen); own != "" && strings.EqualFold(name, own) {
 		return true
 	}
-	own := hostname(listen)
-	return own != "" && strings.EqualFold(name, own)
+	address, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	local := localAddress(r).Addr().Unmap()
+	return address.IsLoopback() || address.Unmap() == local || slices.Contains(admin.Hosts, address.String())
+}
+
+// samePort reports whether the Host of a request has the port that was reached.
+func samePort(r *http.Request) bool {
+	_, port, err := net.SplitHostPort(r.Host)
+	return err == nil && port == strconv.Itoa(int(localAddress(r).Port()))
+}
+
+// localAddress is the address of ours that a request has reached, or the zero one.
+func localAddress(r *http.Request) netip.AddrPort {
+	if address, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		return address.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 // hostname returns an authority without port and brackets.

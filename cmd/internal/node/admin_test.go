@@ -1,8 +1,10 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,39 +14,80 @@ import (
 	"edge/proxy"
 )
 
+// guard is the guard of a node with this configuration, before pages that answer
+// 200 and a purge interface that answers 202.
+func guard(admin config.Admin) http.Handler {
+	n := &Node{config: &config.Config{Admin: admin}, tokens: newTokens(admin.Tokens)}
+	answering := func(status int) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+	}
+	return n.guardAdmin(answering(200), answering(202))
+}
+
 func TestAdminGuard(t *testing.T) {
-	h := guardAdmin(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }), "ops.internal:9090")
+	open := config.Admin{Listen: "ops.internal:9090", Hosts: []string{"admin.example", "192.0.2.1"}}
+	locked := open
+	locked.Tokens = []config.Token{{Name: "t", Secret: "0123456789abcdef", Scopes: []string{scopeAll}}}
+	const here, away = "127.0.0.1:5000", "203.0.113.9:5000"
 	for _, c := range []struct {
 		name, method, peer, host string
+		admin                    config.Admin
+		fields                   []string
 		want                     int
 	}{
-		{"loopback address", "GET", "127.0.0.1:5000", "127.0.0.1:9090", 200},
-		{"another loopback address", "GET", "127.0.0.1:5000", "127.1.2.3", 200},
-		{"IPv6", "GET", "[::1]:5000", "[::1]:9090", 200},
-		{"IPv6 without a port", "GET", "[::1]:5000", "[::1]", 200},
-		{"IPv4 as IPv6", "GET", "[::ffff:127.0.0.1]:5000", "127.0.0.1", 200},
-		{"localhost", "HEAD", "127.0.0.1:5000", "LocalHost:9090", 200},
-		{"the name that it listens on", "GET", "127.0.0.1:5000", "ops.internal:9090", 200},
-		{"another machine", "GET", "203.0.113.9:5000", "127.0.0.1:9090", 403},
-		{"another machine of ours", "GET", "10.0.0.1:5000", "127.0.0.1:9090", 403},
-		{"a page's own name (DNS rebinding)", "GET", "127.0.0.1:5000", "evil.test:9090", 421},
-		{"a name that only looks like an address", "GET", "127.0.0.1:5000", "127.0.0.1.evil.test", 421},
-		{"no name", "GET", "127.0.0.1:5000", "", 421},
-		{"POST", "POST", "127.0.0.1:5000", "localhost", 405},
-		{"OPTIONS (CORS preflight)", "OPTIONS", "127.0.0.1:5000", "localhost", 405},
-		{"PURGE", "PURGE", "127.0.0.1:5000", "localhost", 405},
+		{"loopback address", "GET", here, "127.0.0.1:9090", open, nil, 200},
+		{"another loopback address", "GET", here, "127.1.2.3", open, nil, 200},
+		{"IPv6", "GET", "[::1]:5000", "[::1]:9090", open, nil, 200},
+		{"IPv6 without a port", "GET", "[::1]:5000", "[::1]", open, nil, 200},
+		{"IPv4 as IPv6", "GET", "[::ffff:127.0.0.1]:5000", "127.0.0.1", open, nil, 200},
+		{"localhost", "HEAD", here, "LocalHost:9090", open, nil, 200},
+		{"the name that it listens on", "GET", here, "ops.internal:9090", open, nil, 200},
+		{"a name that is configured", "GET", here, "Admin.example:9090", open, nil, 200},
+		{"an address that is configured", "GET", here, "192.0.2.1", open, nil, 200},
+		{"the address that was reached", "GET", here, "10.0.0.7:9090", open, nil, 200},
+		{"another address", "GET", here, "10.0.0.8:9090", open, nil, 421},
+		{"another machine", "GET", away, "127.0.0.1:9090", open, nil, 403},
+		{"another machine of ours", "GET", "10.0.0.1:5000", "127.0.0.1:9090", open, nil, 403},
+		{"another machine, where tokens decide", "GET", away, "10.0.0.7:9090", locked, nil, 200},
+		{"a page's own name (DNS rebinding)", "GET", here, "evil.test:9090", open, nil, 421},
+		{"a page's own name, where tokens decide", "POST", here, "evil.test:9090", locked, nil, 421},
+		{"a name that only looks like an address", "GET", here, "127.0.0.1.evil.test", open, nil, 421},
+		{"no name", "GET", here, "", open, nil, 421},
+		{"POST", "POST", here, "localhost", open, nil, 200},
+		{"POST of our own page", "POST", here, "localhost:9090", open, []string{"Origin", "http://localhost:9090", "Sec-Fetch-Site", "same-origin"}, 200},
+		{"POST of our own page, older browser", "POST", here, "localhost:9090", open, []string{"Origin", "http://localhost:9090"}, 200},
+		{"POST of another page", "POST", here, "localhost:9090", open, []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"POST of another page of this machine", "POST", here, "localhost:9090", open, []string{"Sec-Fetch-Site", "same-site"}, 403},
+		{"POST of another page, older browser", "POST", here, "localhost:9090", open, []string{"Origin", "http://evil.test"}, 403},
+		{"POST of another port", "POST", here, "localhost:9090", open, []string{"Origin", "http://localhost:3000"}, 403},
+		{"POST of a page without an origin", "POST", here, "localhost:9090", open, []string{"Origin", "null"}, 403},
+		{"POST of another page, with tokens", "POST", here, "localhost:9090", locked, []string{"Origin", "http://evil.test"}, 403},
+		{"PURGE", "PURGE", here, "www.example.com", open, nil, 202},
+		{"PURGE of a site on this machine", "PURGE", here, "localhost:8080", open, nil, 202},
+		{"PURGE from another machine", "PURGE", away, "www.example.com", open, nil, 403},
+		{"PURGE of a page", "PURGE", here, "evil.test", open, []string{"Origin", "http://evil.test"}, 403},
+		{"PURGE of a page without an origin", "PURGE", here, "evil.test", open, []string{"Sec-Fetch-Site", "same-origin"}, 403},
+		{"PURGE of the admin listener", "PURGE", here, "localhost:9090", open, nil, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := httptest.NewRequest(c.method, "/stats", nil)
 			r.RemoteAddr, r.Host = c.peer, c.host
+			local := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 9090}
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+			for i := 0; i < len(c.fields); i += 2 {
+				r.Header.Set(c.fields[i], c.fields[i+1])
+			}
 			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
+			guard(c.admin).ServeHTTP(w, r)
 			res := w.Result()
 			if res.StatusCode != c.want {
 				t.Errorf("got %d, want %d", res.StatusCode, c.want)
 			}
-			if c.want != 200 && res.Header.Get("Content-Type") != "application/problem+json" {
+			if c.want >= 400 && res.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("the refusal is %s", res.Header.Get("Content-Type"))
+			}
+			if res.Header.Get("X-Content-Type-Options") != "nosniff" || res.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("the header is %v", res.Header)
 			}
 			for name := range res.Header {
 				if strings.HasPrefix(name, "Access-Control-") {
@@ -78,7 +121,8 @@ func TestAdminPages(t *testing.T) {
 		"/debug/pprof/heap?debug=1":      {200, []string{"heap profile"}},
 		"/":                              {404, []string{`"status":404`}},
 		"/debug":                         {404, nil},
-		"/purge":                         {404, nil},
+		"/purge":                         {405, []string{`"status":405`}},
+		"/purge/none":                    {404, []string{`"status":404`}},
 	} {
 		res, body := get(t, c, "http://"+n.Admin()+path)
 		if res.StatusCode != want.status {
@@ -104,7 +148,7 @@ func TestStatsDocument(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &document); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"version", "node", "phase", "uptime_seconds", "goroutines", "memory", "requests", "cache", "store", "purge", "origins"} {
+	for _, name := range []string{"version", "node", "phase", "uptime_seconds", "goroutines", "memory", "requests", "cache", "store", "purge", "purge_calls", "origins"} {
 		if document[name] == nil {
 			t.Errorf("no %s in %s", name, body)
 		}
@@ -134,7 +178,7 @@ func TestAdminIsNotPublic(t *testing.T) {
 	defer origin.Close()
 	n := start(t, origin.URL, io.Discard, nil)
 	c := client(t)
-	for _, path := range []string{"/healthz", "/readyz", "/stats", "/metrics", "/refreshes/failed", "/debug/pprof/"} {
+	for _, path := range []string{"/healthz", "/readyz", "/stats", "/metrics", "/refreshes/failed", "/debug/pprof/", "/purge", "/purge/1-1"} {
 		if _, body := get(t, c, "http://"+n.Listen()[0]+path); body != "the origin's" {
 			t.Errorf("%s answered %q", path, body)
 		}

@@ -144,6 +144,10 @@ var nodeFigures = []figure[Stats]{
 	gauge("purge_selectors", "Purge selectors remembered.", func(s *Stats) int { return s.Purge.Selectors }),
 	counter("purges_total", "Purge records applied, invalidations by unsafe requests included.", func(s *Stats) uint64 { return s.Purge.Appended }),
 	counter("purges_folded_total", "Purge selectors given up for a coarser one.", func(s *Stats) uint64 { return s.Purge.Folded }),
+	counter("purge_calls_total", "Calls of the purge interface that were recorded.", func(s *Stats) int64 { return s.PurgeCalls.Purges }),
+	counter("purge_calls_incomplete_total", "Calls answered before every node that was waited for had applied the purge.", func(s *Stats) int64 { return s.PurgeCalls.Incomplete }),
+	counter("purge_calls_not_recorded_total", "Calls applied on this node alone, for want of the fleet's log.", func(s *Stats) int64 { return s.PurgeCalls.NotRecorded }),
+	counter("purge_calls_refused_total", "Calls of the purge interface not understood, or not allowed.", func(s *Stats) int64 { return s.PurgeCalls.Refused }),
 }
 
 // originFigures are what each origin's pool counts.

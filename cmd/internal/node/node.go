@@ -34,6 +34,8 @@ type Node struct {
 	store   *memory.Store
 	cache   *proxy.Cache
 	router  *proxy.Router
+	purges  *purge.Handler
+	tokens  tokens
 	tally   *tally
 
 	observed *proxy.Observer
@@ -122,6 +124,8 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	if err := n.buildSites(); err != nil {
 		return nil, err
 	}
+	n.tokens = newTokens(cfg.Admin.Tokens)
+	n.purges = n.newPurgeHandler(purge.NewLocal(n.ledger, cfg.Node))
 	return n, nil
 }
 
@@ -191,6 +195,7 @@ func (n *Node) buildRoute(site *config.Site, route *config.Route) (proxy.Route, 
 			Path:    route.Path,
 			Methods: route.Methods,
 			When:    route.When,
+			Query:   handler.Query,
 			Handler: handler,
 		}, nil
 	}
@@ -254,6 +259,9 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	ready()
+	if n.adminAt != nil && len(n.tokens) == 0 {
+		n.log.Info("the admin listener has no token: whoever is on this machine may purge and read, and nobody else", "admin", n.Admin())
+	}
 	var broken error
 	select {
 	case <-ctx.Done():

@@ -82,7 +82,7 @@ func (n *Node) serve() {
 		Handler:           n.admin(),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    8 << 10,
+		MaxHeaderBytes:    32 << 10, // surrogate keys may stand in a field
 		Protocols:         http1,
 		ErrorLog:          quiet,
 		BaseContext:       func(net.Listener) context.Context { return n.ctx },

@@ -24,6 +24,7 @@ type Stats struct {
 	Cache      proxy.CacheStats          `json:"cache"`
 	Store      memory.Stats              `json:"store"`
 	Purge      purge.Stats               `json:"purge"`
+	PurgeCalls purge.HandlerStats        `json:"purge_calls"`
 	Origins    map[string]upstream.Stats `json:"origins"` // by name
 }
 
@@ -64,9 +65,10 @@ func (n *Node) Stats() Stats {
 			Connections: n.connections.Load(),
 			Outcomes:    n.tally.outcomes(),
 		},
-		Cache:   n.cache.Stats(),
-		Store:   n.store.Stats(),
-		Purge:   n.ledger.Stats(),
-		Origins: origins,
+		Cache:      n.cache.Stats(),
+		Store:      n.store.Stats(),
+		Purge:      n.ledger.Stats(),
+		PurgeCalls: n.purges.Stats(),
+		Origins:    origins,
 	}
 }
