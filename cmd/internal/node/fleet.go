@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"edge/cachestore/memory"
 	"edge/cachestore/redis"
@@ -27,6 +28,10 @@ type fleet struct {
 	shared *redis.Store
 	tiers  *tiered.Store
 }
+
+// headStart is how long a node that starts waits for the log of purges, and with it
+// for the shared tier.
+const headStart = time.Second
 
 // newFleet prepares what the configuration asks for, and starts nothing.
 func newFleet(cfg *config.Redis, name string, ledger *purge.Ledger, log *slog.Logger) *fleet {
@@ -56,6 +61,10 @@ func (f *fleet) open(store *memory.Store) error {
 		Client: f.conn, Generations: f.log, Prefix: cfg.Prefix, MaxObject: cfg.MaxObject, GetTimeout: cfg.Timeout,
 	})
 	f.log.Open()
+	// A node that begins at once asks the origin for what the others have fetched.
+	soon, cancel := context.WithTimeout(context.Background(), headStart)
+	defer cancel()
+	until(soon, f.log.Ready)
 	f.tiers = tiered.New(tiered.Options{
 		Memory: store, Shared: f.shared, Ready: f.log.Ready, Queue: cfg.Queue, QueueBytes: cfg.QueueSize,
 	})
