@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"edge/cachestore"
-	"edge/cachestore/redis/stream/streamtest"
 )
 
 // TestFleetModel plays nodes that fetch, share, purge, come, go, crash and are cut
@@ -275,14 +274,13 @@ func (w *world) harm(what int) {
 			n.caught()
 		}
 	}
-	var replica *streamtest.Server
 	switch what {
 	case 0:
 		w.say("Redis restarts empty")
-		w.f.server.Restart()
+		w.f.server.RestartEmpty()
 	case 1:
 		w.say("Redis restarts")
-		w.f.server.Do("SAVE")
+		w.f.server.Save()
 		w.purge(w.nodes[0], "red", 50*time.Millisecond)
 		w.f.server.Restart()
 	case 2:
@@ -293,17 +291,14 @@ func (w *world) harm(what int) {
 		w.f.server.Do("DEL", "edge:{purge}:log")
 	default:
 		w.say("Redis fails over")
-		replica = streamtest.Start(w.t)
-		replica.Follow(w.f.server)
+		replica := w.f.replica()
 		if what == 4 {
-			replica.Cut()
+			cutOff(replica)
 		}
 		for range 3 {
 			w.purge(w.nodes[w.random.IntN(len(w.nodes))], modelNames[w.random.IntN(3)], 50*time.Millisecond)
 		}
-		w.f.server.Stop()
-		replica.Promote()
-		w.f.turnTo(replica)
+		w.f.failover(replica)
 	}
 	w.check()
 	for _, n := range w.nodes {
