@@ -369,7 +369,7 @@ func TestMemoryHitsLeaveRedisAlone(t *testing.T) {
 			}
 		}
 	}
-	for _, command := range []string{"get", "getrange", "mget", "hget", "strlen"} {
+	for _, command := range []string{"get", "getrange"} {
 		if calls := f.redis.Info("commandstats", "cmdstat_"+command); calls != "" {
 			t.Errorf("%s: %s", command, calls)
 		}
@@ -377,7 +377,7 @@ func TestMemoryHitsLeaveRedisAlone(t *testing.T) {
 	// A look-up that does go to Redis shows, or this test would prove nothing.
 	get(t, m, "/3", "Accept-Language", "de")
 	seen := false
-	for _, command := range []string{"get", "getrange", "mget", "hget", "strlen"} {
+	for _, command := range []string{"get", "getrange"} {
 		seen = seen || f.redis.Info("commandstats", "cmdstat_"+command) != ""
 	}
 	if !seen {
