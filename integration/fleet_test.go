@@ -25,6 +25,7 @@ type fleet struct {
 	redis   *redistest.Server
 	url     string // of the origin
 	more    string // lines of redis { }
+	token   string // of the admin listeners; "" is none
 	members []*member
 }
 
@@ -33,6 +34,7 @@ type member struct {
 	name  string
 	redis string     // URL
 	link  *link.Link // to Redis; nil for none of its own
+	token string
 }
 
 // startFleet starts a Redis and so many nodes before the origin, and waits until
@@ -61,8 +63,14 @@ func (f *fleet) add(redis string) *member {
 
 func (f *fleet) start(m *member) *node.Node {
 	f.tb.Helper()
-	return configured(f.tb, fmt.Sprintf("redis {\n  url = %q\n  %s\n}\n", m.redis, f.more)+
-		site(f.url, `"*"`, ""), fmt.Sprintf("name = %q", m.name))
+	m.token = f.token
+	admin := ""
+	if f.token != "" {
+		admin = fmt.Sprintf("token \"test\" {\n    secret = %q\n    scopes = [\"all\"]\n  }", f.token)
+	}
+	text := fmt.Sprintf("server {\n  listen = [\"127.0.0.1:0\"]\n  name = %q\n}\nadmin {\n  listen = \"127.0.0.1:0\"\n  %s\n}\nredis {\n  url = %q\n  %s\n}\n",
+		m.name, admin, m.redis, f.more)
+	return node.Start(f.tb, node.Options{Binary: built(f.tb, raceBinary), Config: text + site(f.url, `"*"`, ""), Token: f.token})
 }
 
 // together waits until a purge on the member reaches all nodes.
@@ -94,6 +102,9 @@ func (m *member) purge(tb testing.TB, body string) (receipt, int) {
 		tb.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	if m.token != "" {
+		r.Header.Set("Authorization", "Bearer "+m.token)
+	}
 	a := exchange(m.Node, r)
 	var got receipt
 	if a.Status == http.StatusOK || a.Status == http.StatusAccepted {
@@ -284,6 +295,56 @@ func TestFleetInvalidates(t *testing.T) {
 			a := get(t, f.members[1].Node, target, "Host", "shop.test")
 			return a, a.Body == "1"
 		})
+	}
+}
+
+// TestApplicationPurges: an application on Node tells the fleet what has changed, as
+// the manual shows it, and then nobody gets the old any more.
+func TestApplicationPurges(t *testing.T) {
+	t.Parallel()
+	app := startNodeShop(t)
+	const secret = "a secret of the test, long enough"
+	f := &fleet{tb: t, redis: redistest.Start(t), url: app, token: strings.ReplaceAll(secret, " ", "-")}
+	f.add(f.redis.URL)
+	f.add(f.redis.URL)
+	for _, m := range f.members {
+		f.together(m)
+	}
+	client := node.NewClient()
+	tell := func(method, target, body string) answer {
+		t.Helper()
+		r, err := http.NewRequest(method, app+target, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		return exchange(&node.Node{Client: client}, r)
+	}
+	defer client.CloseIdleConnections()
+	if a := tell("POST", "/-/edge", fmt.Sprintf(`{"url":%q,"token":%q}`, f.members[0].Admin, f.token)); a.Status != http.StatusNoContent {
+		t.Fatalf("status %d, %v", a.Status, a.Err)
+	}
+	product := func(m *member) (version int, hit bool) {
+		t.Helper()
+		a := get(t, m.Node, "/products/7", "Host", "shop.test", "Accept-Language", "de")
+		var p struct{ Version int }
+		if err := json.Unmarshal([]byte(a.Body), &p); err != nil {
+			t.Fatalf("%q: %v", a.Body, err)
+		}
+		return p.Version, a.hit()
+	}
+	for want := 1; want < 4; want++ {
+		for _, m := range f.members {
+			until(t, "a hit", func() (int, bool) { return product(m) })
+		}
+		if a := tell("PUT", "/products/7", `{"name":"new"}`); a.Status != http.StatusOK {
+			t.Fatalf("status %d, %q, %v", a.Status, a.Body, a.Err)
+		}
+		for _, m := range f.members {
+			if got, _ := product(m); got != want+1 {
+				t.Errorf("%s serves version %d after the update to %d", m.name, got, want+1)
+			}
+		}
 	}
 }
 
