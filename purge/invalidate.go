@@ -46,7 +46,7 @@ func (l *Ledger) change(key cachestore.Key) change {
 }
 
 func (l *Ledger) changeGroup(origin, group string) change {
-	return l.invalidate(groups, HashKey(origin, group))
+	return l.invalidate(groups, uint64(HashKey(origin, group)))
 }
 
 func (l *Ledger) invalidate(site string, hash uint64) change {

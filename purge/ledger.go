@@ -158,7 +158,7 @@ type verdict struct {
 
 // convicts reports whether a hard record kills the entry, and notes the earliest
 // of the soft ones.
-func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint64) bool {
+func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint32) bool {
 	path, _, _ := strings.Cut(p.Target, "?")
 	switch {
 	case v.news(Everything) && (v.hit(hash(Everything, "", "", "")) || v.hit(hash(Everything, p.Site, "", ""))):
@@ -173,7 +173,7 @@ func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint64) bool {
 		return true
 	case v.news(Key):
 		for _, tag := range tags {
-			if v.hit(tag) || v.changed(tag, groups) {
+			if h := uint64(tag); v.hit(h) || v.changed(h, groups) {
 				return true
 			}
 		}

@@ -39,7 +39,7 @@ func sized(n, size int) *cachestore.Entry {
 			"Etag":           {`"` + strconv.Itoa(n) + `"`},
 		}),
 		Body: cachestore.NewBody(make([]byte, size)),
-		Tags: []uint64{uint64(n), uint64(n) % 100},
+		Tags: []uint32{uint32(n), uint32(n) % 100},
 	}
 }
 
@@ -179,10 +179,12 @@ func BenchmarkOverhead(b *testing.B) {
 		seen := int64(0) // bytes that clients get
 		for n := range objects {
 			e := sized(n, size)
-			e.Body = cachestore.NewBody(bytes.Repeat([]byte{'x'}, size)) // written to, or it would not be resident
-			e.Tags = make([]uint64, keys)
+			for chunk := range e.Body.Chunks() {
+				chunk[0] = 'x' // not resident before it is written to
+			}
+			e.Tags = make([]uint32, keys)
 			for i := range e.Tags {
-				e.Tags[i] = rand.Uint64()
+				e.Tags[i] = rand.Uint32()
 			}
 			if err := s.Put(context.Background(), e); err != nil {
 				b.Fatal(err)
