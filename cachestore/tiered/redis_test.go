@@ -92,9 +92,7 @@ func TestStoreOverRedis(t *testing.T) {
 		shared := redis.New(redis.Options{
 			Client: c, Generations: oneLog{}, Prefix: fmt.Sprintf("test%d:", nth), GetTimeout: patient, PutTimeout: patient,
 		})
-		// Of deletes that are dropped the suite would see nothing: what is in Redis
-		// would come back.
-		s := open(t, Options{Shared: shared, Queue: 1 << 17, QueueBytes: 1 << 30})
+		s := open(t, Options{Shared: shared, Queue: roomy, QueueBytes: 1 << 30})
 		t.Cleanup(func() {
 			if stats := shared.Stats(); stats.Errors+stats.Unavailable+stats.Damaged+stats.Foreign > 0 {
 				t.Errorf("Redis: %+v", stats)

@@ -104,7 +104,8 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 
 // Put implements cachestore.Store. The error is the memory tier's. What that one
 // had no room for goes to the shared tier all the same, where it is found some time
-// after Put has returned.
+// after Put has returned. A write that the queue has no room for is dropped: memory
+// hides what the shared tier has, for as long as it holds the entry itself.
 func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
 	s.announce(e.Key)
 	err := s.options.Memory.Put(ctx, e)
@@ -116,7 +117,8 @@ func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
 	return err
 }
 
-// Delete implements cachestore.Store.
+// Delete implements cachestore.Store. When the queue has no room for it, the entry
+// may be found in the shared tier again, and is to be judged again.
 func (s *Store) Delete(ctx context.Context, e *cachestore.Entry) {
 	s.announce(e.Key)
 	s.options.Memory.Delete(ctx, e)
