@@ -233,11 +233,15 @@ type near struct {
 	cachestore.Store
 	put, deleted func() // if set: called before an entry is put, after one was deleted
 	large        int64  // if set: size of bodies for which there is no room
+	refuses      error  // if set: for all entries
 }
 
 func (n *near) Put(ctx context.Context, e *cachestore.Entry) error {
 	if n.put != nil {
 		n.put()
+	}
+	if n.refuses != nil {
+		return n.refuses
 	}
 	if n.large > 0 && e.Body.Size() >= n.large {
 		return cachestore.ErrTooLarge
@@ -260,16 +264,15 @@ func TestDeletesOvertakeLookUps(t *testing.T) {
 	old := entry("/", "old", 1)
 	far.Store.Put(t.Context(), old)
 	s := open(t, Options{Memory: memory, Shared: far})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.Get(t.Context(), key("/"), "")
-	}()
+	done := make(chan string, 1)
+	go func() { done <- text(s.Get(t.Context(), key("/"), "")) }()
 	<-far.entered
 	memory.deleted = func() { // by the test's Delete: the look-up is held up
 		memory.deleted = nil
 		close(far.get)
-		<-done
+		if got := <-done; got != "" {
+			t.Errorf("got %q while it was being deleted", got)
+		}
 	}
 	s.Delete(t.Context(), old)
 	if got := text(memory.Get(t.Context(), key("/"), "")); got != "" {
@@ -313,6 +316,45 @@ func TestMemoryKnowsBetter(t *testing.T) {
 	if got := <-got; got != "new" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestMemoryKnowsThatThereIsNothing: what is older than what memory has seen is no
+// answer, though memory has no other.
+func TestMemoryKnowsThatThereIsNothing(t *testing.T) {
+	far := &shared{Store: openMemory(t)}
+	far.Store.Put(t.Context(), entry("/", "old", 1))
+	s := open(t, Options{Memory: &near{Store: openMemory(t), refuses: cachestore.ErrOlder}, Shared: far})
+	if got := text(s.Get(t.Context(), key("/"), "")); got != "" {
+		t.Errorf("got %q", got)
+	}
+	s.options.Memory = &near{Store: openMemory(t), refuses: cachestore.ErrTooLarge}
+	if got := text(s.Get(t.Context(), key("/"), "")); got != "old" {
+		t.Errorf("got %q, where memory has no room for it", got)
+	}
+}
+
+// TestNobodyJoinsALateLookUp: whoever asks after a write has been through asks anew,
+// though an older look-up is still under way.
+func TestNobodyJoinsALateLookUp(t *testing.T) {
+	memory := openMemory(t)
+	far := &shared{Store: openMemory(t), get: make(chan struct{}), entered: make(chan struct{}, 2)}
+	far.Store.Put(t.Context(), entry("/", "old", 1))
+	s := open(t, Options{Memory: memory, Shared: far})
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Get(t.Context(), key("/"), "") })
+	<-far.entered
+	e := entry("/", "new", 2)
+	s.Put(t.Context(), e)
+	eventually(t, "the write is through", func() bool { return len(busy(s)) == 0 })
+	memory.Delete(t.Context(), e) // evicted
+	wg.Go(func() {
+		if got := text(s.Get(t.Context(), key("/"), "")); got != "new" {
+			t.Errorf("got %q", got)
+		}
+	})
+	<-far.entered
+	close(far.get)
+	wg.Wait()
 }
 
 // TestAnotherVariantIsWritten: of a look-up that a write of another variant has
@@ -427,10 +469,14 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	s.Put(t.Context(), entry("/", "new", 2))
+	if err := s.Put(t.Context(), entry("/", "old", 1)); !errors.Is(err, cachestore.ErrOlder) {
+		t.Errorf("got %v", err)
+	}
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.Put(t.Context(), entry("/", "late", 1))
+	s.Put(t.Context(), entry("/late", "late", 1))
 	if keys := busy(s); len(keys) > 0 {
 		t.Errorf("left behind: %q", keys)
 	}
