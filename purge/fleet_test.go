@@ -13,63 +13,92 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"edge/cachestore"
+	"edge/cachestore/redis/conn"
+	"edge/cachestore/redis/redistest"
 	"edge/cachestore/redis/stream"
-	"edge/cachestore/redis/stream/streamtest"
 )
 
 // fleet is some nodes' logs over one Redis, which may be another from one moment to
 // the next.
 type fleet struct {
 	t       testing.TB
-	server  *streamtest.Server
-	master  atomic.Pointer[redis.Client]
+	server  *redistest.Server
+	master  atomic.Pointer[conn.Conn]
 	records int // that the stream holds
 }
 
 func newFleet(t testing.TB) *fleet {
 	t.Helper()
-	f := &fleet{t: t, server: streamtest.Start(t)}
-	f.turnTo(f.server)
+	f := &fleet{t: t}
+	f.turnTo(redistest.Start(t))
 	return f
 }
 
 // turnTo makes a server the master for all nodes.
-func (f *fleet) turnTo(s *streamtest.Server) {
+func (f *fleet) turnTo(s *redistest.Server) {
+	f.t.Helper()
+	c, err := conn.Open(conn.Options{URL: s.URL})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { c.Close() })
 	f.server = s
-	f.master.Store(s.Client(f.t))
+	f.master.Store(c)
+}
+
+// replica starts a server that follows the master until it is cut off. Unlike one that
+// was started as a replica, it stays a master through a restart.
+func (f *fleet) replica() *redistest.Server {
+	f.t.Helper()
+	r := redistest.Start(f.t)
+	host, port, _ := strings.Cut(f.server.Addr, ":")
+	f.server.Do("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+	r.Do("REPLICAOF", host, port)
+	for deadline := time.Now().Add(20 * time.Second); r.Info("replication", "master_link_status") != "up"; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.t.Fatal("the replica does not follow")
+		}
+	}
+	return r
+}
+
+// cutOff ends the link of a replica to its master: what is written there from now on
+// does not reach it.
+func cutOff(replica *redistest.Server) { replica.Do("REPLICAOF", "127.0.0.1", 1) }
+
+// failover kills the master and makes a replica the master.
+func (f *fleet) failover(replica *redistest.Server) {
+	f.t.Helper()
+	f.server.Stop()
+	replica.Do("REPLICAOF", "NO", "ONE")
+	f.turnTo(replica)
 }
 
 // member is one node: its log, and what stands between it and Redis.
 type member struct {
 	*Log
 	t    testing.TB
+	f    *fleet
 	cut  atomic.Bool
 	late atomic.Int64 // how far its clock is ahead
 }
 
 var errCut = errors.New("cut off")
 
-func (m *member) gate(f *fleet) stream.Client {
-	return &gate{m, streamtest.NewSwitch(f.master.Load)}
-}
-
-type gate struct {
-	m *member
-	*streamtest.Switch
-}
-
-func (g *gate) Do(ctx context.Context, deadline time.Duration, fn func(context.Context, redis.UniversalClient) error) error {
-	if g.m.cut.Load() {
+// Do implements stream.Client.
+func (m *member) Do(ctx context.Context, deadline time.Duration, fn func(context.Context, redis.UniversalClient) error) error {
+	if m.cut.Load() {
 		return errCut
 	}
-	return g.Switch.Do(ctx, deadline, fn)
+	return m.f.master.Load().Do(ctx, deadline, fn)
 }
 
-func (g *gate) Master(ctx context.Context, key string) (*redis.Client, error) {
-	if g.m.cut.Load() {
+// Master implements stream.Client.
+func (m *member) Master(ctx context.Context, key string) (*redis.Client, error) {
+	if m.cut.Load() {
 		return nil, errCut
 	}
-	return g.Switch.Master(ctx, key)
+	return m.f.master.Load().Master(ctx, key)
 }
 
 // open starts a node, changed by set before, and waits until it is ready.
@@ -82,11 +111,11 @@ func (f *fleet) open(name string, set ...func(*Log)) *member {
 
 func (f *fleet) start(name string, set ...func(*Log)) *member {
 	f.t.Helper()
-	m := &member{t: f.t}
+	m := &member{t: f.t, f: f}
 	began := time.Now()
 	m.Log = &Log{
 		Ledger: New(Options{}), Name: name,
-		Fleet:     stream.New(stream.Options{Client: m.gate(f), Prefix: "edge:", MaxRecords: f.records}),
+		Fleet:     stream.New(stream.Options{Client: m, Prefix: "edge:", MaxRecords: f.records}),
 		Heartbeat: 20 * time.Millisecond,
 		Clock:     func() time.Duration { return time.Since(began) + time.Duration(m.late.Load()) },
 		Log:       slog.New(slog.NewTextHandler(testLog{f.t}, nil)),
@@ -382,7 +411,7 @@ func TestRedisRestartsEmpty(t *testing.T) {
 
 func TestRedisRestartsWhole(t *testing.T) {
 	t.Parallel()
-	testLostLog(t, func(f *fleet) { f.server.Do("SAVE"); f.server.Restart() }, 1)
+	testLostLog(t, func(f *fleet) { f.server.Save(); f.server.Restart() }, 1)
 }
 
 func TestRedisFlushed(t *testing.T) {
@@ -392,32 +421,23 @@ func TestRedisFlushed(t *testing.T) {
 
 func TestFailoverLosesNothing(t *testing.T) {
 	t.Parallel()
-	replica := streamtest.Start(t)
-	testLostLog(t, func(f *fleet) {
-		replica.Follow(f.server)
-		f.server.Stop()
-		replica.Promote()
-		f.turnTo(replica)
-	}, 1)
+	testLostLog(t, func(f *fleet) { f.failover(f.replica()) }, 1)
 }
 
 // TestFailoverLosesTheLast: the replica lacks a purge that has a complete receipt.
 func TestFailoverLosesTheLast(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	replica := streamtest.Start(t)
 	a, b := f.open("a"), f.open("b")
 	for n := range 30 {
 		a.purge(red(fmt.Sprint(n)))
 	}
 	mine, theirs := a.hold("red"), b.hold("red")
 	stored := a.share(mine, "red")
-	replica.Follow(f.server)
-	replica.Cut()
+	replica := f.replica()
+	cutOff(replica)
 	r := a.purge(red("red"))
-	f.server.Stop()
-	replica.Promote()
-	f.turnTo(replica)
+	f.failover(replica)
 	c := f.open("c")
 	for _, m := range []*member{a, b, c} {
 		m.caught()
@@ -511,6 +531,7 @@ func TestFence(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	a, b := f.open("a"), f.open("b")
+	a.purge(red("blue")) // the table is believed from now on
 	e := b.hold("red")
 	b.cut.Store(true)
 	b.until("without the log", func() bool { return !b.Ready() })
@@ -589,7 +610,7 @@ func TestFenceOff(t *testing.T) {
 	if !b.Trusted() {
 		t.Error("fenced")
 	}
-	alone := f.start("alone", func(l *Log) { l.Fence = -1; l.Fleet = stream.New(stream.Options{Client: b.gate(f)}) })
+	alone := f.start("alone", func(l *Log) { l.Fence = -1; l.Fleet = stream.New(stream.Options{Client: b}) })
 	if !alone.Trusted() || alone.Ready() {
 		t.Error("a node without a fence is not trusted, or ready without the log")
 	}
@@ -677,7 +698,7 @@ func TestUnknownRecord(t *testing.T) {
 	f := newFleet(t)
 	a := f.open("a")
 	e := a.hold("red")
-	l := stream.New(stream.Options{Client: streamtest.NewSwitch(f.master.Load), Prefix: "edge:"})
+	l := stream.New(stream.Options{Client: f.master.Load(), Prefix: "edge:"})
 	if _, err := l.Append(t.Context(), &stream.Append{Records: []stream.Record{{ID: stream.NewID(), Payload: []byte{99}}}, Timeout: time.Second}); err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ type Log struct {
 	Remember  int                  // records kept to give back to a log that has lost them, and purges that wait for the log; zero means 10,000
 	Deadline  time.Duration        // of one call to the log; zero means 1s
 	Heartbeat time.Duration        // between reads of a quiet log; zero means 1s
-	Settle    time.Duration        // how old a generation must be before its table of nodes is believed to be whole; zero means 1.5 times Heartbeat
+	Settle    time.Duration        // how old a generation must be before its table of nodes is believed to be whole; zero means 3 times Heartbeat
 	Gather    time.Duration        // at least, between two records of invalidations; zero means 100ms
 	Batch     int                  // records read at a time; zero means 1,000
 	Clock     func() time.Duration // monotonic; nil is this process's
@@ -111,7 +111,7 @@ func (l *Log) Open() {
 	orDefault(&l.Remember, 10_000)
 	orDefault(&l.Deadline, time.Second)
 	orDefault(&l.Heartbeat, time.Second)
-	orDefault(&l.Settle, l.Heartbeat*3/2)
+	orDefault(&l.Settle, 3*l.Heartbeat)
 	orDefault(&l.Gather, 100*time.Millisecond)
 	orDefault(&l.Batch, 1000)
 	if l.Clock == nil {

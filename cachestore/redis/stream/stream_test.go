@@ -8,24 +8,33 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"edge/cachestore/redis/stream/streamtest"
+	"edge/cachestore/redis/conn"
+	"edge/cachestore/redis/redistest"
 )
 
 // rig is one log on a server of its own.
 type rig struct {
 	t      *testing.T
-	server *streamtest.Server
+	server *redistest.Server
 	log    *Log
 }
 
 func start(t *testing.T, o Options) *rig {
 	t.Helper()
-	s := streamtest.Start(t)
-	client := s.Client(t)
-	o.Client, o.Prefix = streamtest.NewSwitch(func() *redis.Client { return client }), "edge:"
+	s := redistest.Start(t)
+	o.Client = dial(t, s.URL)
+	o.Prefix = "edge:"
 	return &rig{t, s, New(o)}
+}
+
+func dial(t testing.TB, url string) *conn.Conn {
+	t.Helper()
+	c, err := conn.Open(conn.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 func (r *rig) append(payloads ...string) *Appended {
@@ -215,7 +224,7 @@ func TestGenerations(t *testing.T) {
 		left    string
 	}{
 		{"restarted empty", func(r *rig) { r.server.Restart() }, 0, ""},
-		{"restarted whole", func(r *rig) { r.server.Do("SAVE"); r.server.Restart() }, 3, "a b c"},
+		{"restarted whole", func(r *rig) { r.server.Save(); r.server.Restart() }, 3, "a b c"},
 		{"flushed", func(r *rig) { r.server.Do("FLUSHALL") }, 0, ""},
 		{"flushed and written", func(r *rig) { r.server.Do("FLUSHALL"); r.append("x", "x", "x", "x") }, 0, "x x x x"},
 		{"log deleted", func(r *rig) { r.server.Do("DEL", "edge:{purge}:log") }, 0, ""},
@@ -280,20 +289,18 @@ func TestGenerations(t *testing.T) {
 // how far it is the same. While it is a replica it answers nothing.
 func TestFailover(t *testing.T) {
 	r := start(t, Options{})
-	replica := streamtest.Start(t)
 	r.append("a", "b")
-	replica.Follow(r.server)
+	replica := r.server.StartReplica()
 	before := r.sync(&Sync{})
-	client := replica.Client(t)
-	other := New(Options{Client: streamtest.NewSwitch(func() *redis.Client { return client }), Prefix: "edge:"})
+	other := New(Options{Client: dial(t, replica.URL), Prefix: "edge:"})
 	if _, err := other.Sync(t.Context(), &Sync{Timeout: time.Second}); err == nil {
 		t.Fatal("a replica is read")
 	}
-	replica.Cut()
+	replica.Do("REPLICAOF", "127.0.0.1", 1) // the link is cut
 	r.append("c")
 	all := r.sync(&Sync{})
 	r.server.Stop()
-	replica.Promote()
+	replica.Do("REPLICAOF", "NO", "ONE")
 	s := known(all)
 	s.Known = append(s.Known, known(before).Known...)
 	s.Timeout = time.Second
@@ -335,6 +342,36 @@ func TestAwait(t *testing.T) {
 	}
 }
 
+// TestClusterAndSentinel: the log lies on one server of a cluster, and moves with its
+// master; the doorbell finds it too.
+func TestClusterAndSentinel(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		url  func() string
+	}{
+		{"cluster", func() string { return redistest.StartCluster(t).URL }},
+		{"sentinel", func() string {
+			s := redistest.Start(t)
+			return s.StartSentinels(s.StartReplica()).URL
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := New(Options{Client: dial(t, test.url()), Prefix: "edge:"})
+			r := &rig{t: t, log: l}
+			r.append("a")
+			if got := r.sync(&Sync{Node: &Node{Name: "n"}, Table: true}); got.payloads() != "a" || len(got.Nodes) != 1 {
+				t.Errorf("%+v", got)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			rung := make(chan error, 1)
+			rung <- l.Await(ctx, cancel, func() uint64 { return 0 }, time.Hour)
+			if err := <-rung; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestOutOfMemory: purges are written when nothing else can be.
 func TestOutOfMemory(t *testing.T) {
 	r := start(t, Options{})
@@ -346,9 +383,7 @@ func TestOutOfMemory(t *testing.T) {
 }
 
 func BenchmarkAppendAndSync(b *testing.B) {
-	s := streamtest.Start(b)
-	client := s.Client(b)
-	l := New(Options{Client: streamtest.NewSwitch(func() *redis.Client { return client })})
+	l := New(Options{Client: dial(b, redistest.Start(b).URL)})
 	payload := []byte("a purge of something that is somewhere")
 	state := &Sync{Node: &Node{Name: "n"}, Timeout: time.Second, Limit: 1000}
 	for b.Loop() {
