@@ -629,10 +629,10 @@ func TestSlowLink(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	g := &gate{Conn: connect(t, conn.Options{URL: server.URL}), before: func() {}}
-	s := newStore(t, "", Options{Client: g, GetTimeout: 100 * time.Millisecond})
+	s := newStore(t, "", Options{Client: g, GetTimeout: 400 * time.Millisecond})
 	large := entry("a", strings.Repeat("x", 2*firstRead))
 	put(t, s, large)
-	for range 5 {
+	for range 3 { // failures of Redis, and it would count as down
 		calls := 0
 		g.before = func() {
 			if calls++; calls == 2 {
@@ -646,7 +646,7 @@ func TestSlowLink(t *testing.T) {
 		server.Thaw()
 		server.Do("PING")
 	}
-	if state, stats := g.State(), s.Stats(); !state.Up || state.Fault != "" || stats.Errors != 5 || stats.Misses != 5 {
+	if state, stats := g.State(), s.Stats(); !state.Up || state.Fault != "" || stats.Errors != 3 || stats.Misses != 3 {
 		t.Errorf("%+v, %+v", state, stats)
 	}
 	g.before = func() {}
