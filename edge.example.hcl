@@ -93,6 +93,44 @@ log {
   access = true
 }
 
+# With Redis (or Valkey), any number of nodes are a fleet: they share what they have
+# stored, and a purge on one of them reaches all. Without this block, as here, a node
+# is alone.
+#
+# redis {
+#   # "redis://", or "rediss://" with TLS. Several hosts stand behind commas, with
+#   # "?cluster=true" for Redis Cluster or "?sentinel=NAME" for the sentinels of the
+#   # master NAME.
+#   url = "rediss://127.0.0.1:6379"
+#
+#   # An ACL user, if Redis asks for one.
+#   username = "edge"
+#   password = env("EDGE_TOKEN")
+#
+#   # TLS: authorities other than the system's, and a certificate of our own.
+#   ca_file = "/etc/edge/redis-ca.pem"
+#   cert_file = "/etc/edge/redis.pem"
+#   key_file = "/etc/edge/redis.key"
+#
+#   # What all keys begin with. Fleets that share a Redis need different ones.
+#   prefix = "edge:"
+#
+#   # How long a request may wait for one answer of Redis. When it takes longer, or
+#   # fails, the node goes on with what it has in memory.
+#   timeout = "50ms"
+#
+#   # A node that has not read the log of purges for so long asks the origin before it
+#   # uses anything stored; or "off".
+#   fence = "10m"
+#
+#   # The largest object that is shared.
+#   max_object = "8MiB"
+#
+#   # Entries that wait to be written to Redis: their number, and what they hold.
+#   queue = 1024
+#   queue_size = "64MiB"
+# }
+
 # The memory tier, where responses are stored.
 memory {
   # All of it, overhead included.

@@ -10,31 +10,56 @@ import (
 // contiguous; a fill hands over the chunks it received. The zero Body is empty.
 // A Body may be read by any number of goroutines.
 type Body struct {
-	chunks [][]byte // none empty, none ever written to again
-	size   int64
-	held   int64 // sum of capacities: what the body really costs in memory
+	first []byte    // most bodies are one chunk: it takes no list
+	more  *[][]byte // chunks after the first; nil is none
+	size  int64
 }
 
 // NewBody takes ownership of the chunks: the caller must never write to them
 // again. Empty chunks are left out.
 func NewBody(chunks ...[]byte) Body {
 	var b Body
+	var more [][]byte
 	for _, c := range chunks {
-		if len(c) == 0 {
+		switch {
+		case len(c) == 0:
 			continue
+		case b.first == nil:
+			b.first = c
+		default:
+			more = append(more, c)
 		}
-		b.chunks = append(b.chunks, c)
 		b.size += int64(len(c))
-		b.held += int64(cap(c))
+	}
+	if more != nil {
+		b.more = &more
 	}
 	return b
+}
+
+// chunks yields all chunks.
+func (b Body) chunks(yield func([]byte) bool) {
+	if b.first == nil || !yield(b.first) || b.more == nil {
+		return
+	}
+	for _, c := range *b.more {
+		if !yield(c) {
+			return
+		}
+	}
 }
 
 // Size returns the number of bytes in the body.
 func (b Body) Size() int64 { return b.size }
 
 // Held returns the bytes of memory that the chunks occupy.
-func (b Body) Held() int64 { return b.held }
+func (b Body) Held() int64 {
+	held := int64(0)
+	for c := range b.chunks {
+		held += int64(cap(c))
+	}
+	return held
+}
 
 // Chunks yields the body's bytes in order. They must not be changed.
 func (b Body) Chunks() iter.Seq[[]byte] { return b.Range(0, b.size) }
@@ -47,7 +72,7 @@ func (b Body) Range(offset, length int64) iter.Seq[[]byte] {
 	}
 	return func(yield func([]byte) bool) {
 		offset, length := offset, length // each run of the sequence starts anew
-		for _, c := range b.chunks {
+		for c := range b.chunks {
 			if length == 0 {
 				return
 			}
@@ -82,9 +107,9 @@ func (b Body) WriteRangeTo(w io.Writer, offset, length int64) (int64, error) {
 
 // Reader returns a new reader of the whole body.
 func (b Body) Reader() io.Reader {
-	readers := make([]io.Reader, len(b.chunks))
-	for i, c := range b.chunks {
-		readers[i] = bytes.NewReader(c)
+	var readers []io.Reader
+	for c := range b.chunks {
+		readers = append(readers, bytes.NewReader(c))
 	}
 	return io.MultiReader(readers...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ import (
 //	99     8  Rules
 //	107       Key, Variant
 //	          VaryOn: their number, each
-//	          Tags: their number, each of 8 bytes
+//	          Tags: their number, each of 4 bytes
 //	          Head: number of lines, name and value of each, in order of name
 //	          Body: the rest
 //
@@ -83,10 +84,10 @@ func AppendEntry(dst []byte, e *Entry, generation [16]byte, position uint64) []b
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.Tags)))
 	for _, tag := range e.Tags {
-		dst = binary.BigEndian.AppendUint64(dst, tag)
+		dst = binary.BigEndian.AppendUint32(dst, tag)
 	}
 	dst = binary.AppendUvarint(dst, uint64(e.Head.Len()))
-	for i, name := range e.Head.names {
+	for i, name := range e.Head.lines() {
 		dst = AppendField(dst, name)
 		dst = AppendField(dst, e.Head.values[i])
 	}
@@ -121,7 +122,7 @@ func flag(set bool) byte {
 
 // encodedBound returns at least the size of e's encoding, and little more.
 func encodedBound(e *Entry) int {
-	n := codecFixed + len(e.Key) + len(e.Variant) + 8*len(e.Tags) + 5*binary.MaxVarintLen32
+	n := codecFixed + len(e.Key) + len(e.Variant) + 4*len(e.Tags) + 5*binary.MaxVarintLen32
 	for _, name := range e.VaryOn {
 		n += len(name) + binary.MaxVarintLen32
 	}
@@ -181,10 +182,10 @@ func DecodeEntry(b []byte) (e *Entry, generation [16]byte, position uint64, err 
 			e.VaryOn[i] = r.field()
 		}
 	}
-	if n := r.count(8); n > 0 {
-		e.Tags = make([]uint64, n)
+	if n := r.count(4); n > 0 {
+		e.Tags = make([]uint32, n)
 		for i := range e.Tags {
-			e.Tags[i] = r.uint64()
+			e.Tags[i] = binary.BigEndian.Uint32(r.bytes(4))
 		}
 	}
 	e.Head = r.head()
@@ -251,39 +252,24 @@ func (r *reader) count(size int) int {
 	return int(n)
 }
 
-// head reads the lines of the head into one string, as NewHead has them.
+// head reads the lines of the head.
 func (r *reader) head() Head {
 	n := r.count(2)
 	if n == 0 {
 		return Head{}
 	}
-	start := *r
-	size := 0
-	for range 2 * n {
-		size += len(r.view())
+	header := make(http.Header, n)
+	last := ""
+	for range n {
+		name, value := r.field(), r.field()
+		if name == "" || name < last || strings.IndexByte(name, '\n') >= 0 {
+			r.bad = true // equal names must stand side by side, and a name is no more than one
+		}
+		last = name
+		header[name] = append(header[name], value)
 	}
 	if r.bad {
 		return Head{}
 	}
-	var text strings.Builder
-	text.Grow(size)
-	again := start
-	for range 2 * n {
-		text.Write(again.view())
-	}
-	blob := text.String()
-	take := func() string {
-		part := blob[:len(start.view())]
-		blob = blob[len(part):]
-		return part
-	}
-	head := Head{names: make([]string, n), values: make([]string, n)}
-	for i := range n {
-		head.names[i], head.values[i] = take(), take()
-		if i > 0 && head.names[i] < head.names[i-1] {
-			r.bad = true // equal names must stand side by side
-			return Head{}
-		}
-	}
-	return head
+	return NewHead(header)
 }

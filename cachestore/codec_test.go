@@ -36,7 +36,7 @@ func sample() *Entry {
 			Keep: 5 * time.Hour, AlwaysRevalidate: true,
 		},
 		Rules: 1<<63 + 5,
-		Tags:  []uint64{1, 1 << 63},
+		Tags:  []uint32{1, 1 << 31},
 	}
 }
 
@@ -81,7 +81,7 @@ func randomEntry(random *rand.Rand) *Entry {
 		e.Variant = "v" + text(100)
 	}
 	for range random.IntN(50) {
-		e.Tags = append(e.Tags, random.Uint64())
+		e.Tags = append(e.Tags, random.Uint32())
 	}
 	return e
 }
@@ -210,17 +210,19 @@ func seal(b []byte) {
 func TestCodecSeesWrongFields(t *testing.T) {
 	whole := AppendEntry(nil, &Entry{Key: "k", Status: 200}, testGeneration, 7)
 	for name, change := range map[string]func(b []byte) []byte{
-		"unknown flag":     func(b []byte) []byte { b[96] = 4; return b },
-		"status 99":        func(b []byte) []byte { b[97], b[98] = 0, 99; return b },
-		"status 1000":      func(b []byte) []byte { b[97], b[98] = 3, 0xe8; return b },
-		"no key":           func(b []byte) []byte { return append(b[:107:107], 0, 0, 0, 0, 0) },
-		"variant, no Vary": func(b []byte) []byte { return append(b[:107:107], 1, 'k', 1, 'v', 0, 0, 0) },
-		"Vary, no variant": func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 1, 1, 'a', 0, 0) },
-		"long length":      func(b []byte) []byte { return append(b[:107:107], 0x81, 0, 'k', 0, 0, 0, 0) },
-		"endless key":      func(b []byte) []byte { return append(b[:107:107], 9, 'k', 0, 0, 0, 0) },
-		"endless tags":     func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0) },
-		"endless head":     func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 0, 9, 1, 'A', 0) },
-		"names unordered":  func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 0, 2, 1, 'B', 0, 1, 'A', 0) },
+		"unknown flag":      func(b []byte) []byte { b[96] = 4; return b },
+		"status 99":         func(b []byte) []byte { b[97], b[98] = 0, 99; return b },
+		"status 1000":       func(b []byte) []byte { b[97], b[98] = 3, 0xe8; return b },
+		"no key":            func(b []byte) []byte { return append(b[:107:107], 0, 0, 0, 0, 0) },
+		"variant, no Vary":  func(b []byte) []byte { return append(b[:107:107], 1, 'k', 1, 'v', 0, 0, 0) },
+		"Vary, no variant":  func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 1, 1, 'a', 0, 0) },
+		"long length":       func(b []byte) []byte { return append(b[:107:107], 0x81, 0, 'k', 0, 0, 0, 0) },
+		"endless key":       func(b []byte) []byte { return append(b[:107:107], 9, 'k', 0, 0, 0, 0) },
+		"endless tags":      func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 2, 0, 0, 0, 0, 0) },
+		"endless head":      func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 0, 9, 1, 'A', 0) },
+		"no name":           func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 0, 1, 0, 0) },
+		"name of two lines": func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 0, 1, 3, 'A', '\n', 'B', 0) },
+		"names unordered":   func(b []byte) []byte { return append(b[:107:107], 1, 'k', 0, 0, 0, 2, 1, 'B', 0, 1, 'A', 0) },
 		"huge count": func(b []byte) []byte {
 			return append(b[:107:107], 1, 'k', 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1)
 		},

@@ -23,7 +23,7 @@ type Entry struct {
 
 	Sequence uint64   // purge sequence applied before the look-up that led to this response
 	Rules    uint64   // digest of the rules that allowed it to be stored
-	Tags     []uint64 // hashes of its surrogate keys
+	Tags     []uint32 // hashes of its surrogate keys: short, since an entry may have hundreds, and two of one hash are only purged together
 }
 
 // Life is how long an entry may be used, and how. All lengths are counted from
@@ -65,6 +65,6 @@ func (e *Entry) Cost() int64 {
 	for _, name := range e.VaryOn {
 		vary += len(name) + 16
 	}
-	return overhead + int64(len(e.Key)+len(e.Variant)+vary+8*len(e.Tags)) +
-		e.Head.Bytes() + 32*int64(e.Head.Len()) + e.Body.Held()
+	return overhead + int64(len(e.Key)+len(e.Variant)+vary+4*len(e.Tags)) +
+		e.Head.Bytes() + 16*int64(e.Head.Len()) + e.Body.Held()
 }

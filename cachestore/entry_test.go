@@ -61,7 +61,7 @@ func TestCostCounts(t *testing.T) {
 		"vary":    {VaryOn: []string{long}},
 		"head":    {Head: NewHead(http.Header{"A": {long}})},
 		"name":    {Head: NewHead(http.Header{long: {""}})},
-		"tags":    {Tags: make([]uint64, n/8)},
+		"tags":    {Tags: make([]uint32, n/4)},
 		"body":    {Body: NewBody(make([]byte, n))},
 		"spare":   {Body: NewBody(make([]byte, 1, n))},
 	} {

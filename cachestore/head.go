@@ -4,8 +4,8 @@ import (
 	"iter"
 	"net/http"
 	"slices"
-	"sort"
 	"strings"
+	"unique"
 )
 
 // Head is an immutable header section, kept flat: names in order, equal names
@@ -13,41 +13,58 @@ import (
 // copying. It costs a third of an http.Header of the same fields. The zero Head
 // is empty. A Head may be read by any number of goroutines.
 type Head struct {
-	names  []string // canonical form; names[i] is the name of values[i]
-	values []string
+	names  unique.Handle[string] // of each line in canonical form, a line end behind each; shared by all heads with the same names
+	values []string              // of each line; names has as many
 }
 
 // NewHead copies h, in order of name. Names are kept as they stand in h, which
 // must be canonical (http.CanonicalHeaderKey).
 func NewHead(h http.Header) Head {
+	// What is only needed here lies on the stack, as far as it fits: garbage among
+	// what stays for hours keeps memory from being given back.
+	var keySpace [32]string
+	var nameSpace [1024]byte
+	keys, names := keySpace[:0], nameSpace[:0]
 	total, count := 0, 0
-	keys := make([]string, 0, len(h))
 	for name, values := range h {
 		if len(values) == 0 {
 			continue
 		}
 		keys = append(keys, name)
 		count += len(values)
+		if repeats(name) {
+			continue
+		}
 		for _, v := range values {
 			total += len(v)
 		}
 	}
-	sort.Strings(keys)
+	if count == 0 {
+		return Head{}
+	}
+	slices.Sort(keys)
 
-	// One backing string for all values: an entry is then a handful of objects
-	// for the collector to mark, whatever the number of fields.
+	// One backing string for the values that are this response's own: an entry is
+	// then a handful of objects for the collector to mark, whatever the number of
+	// fields.
 	var text strings.Builder
 	text.Grow(total)
 	for _, name := range keys {
 		for _, v := range h[name] {
-			text.WriteString(v)
+			names = append(append(names, name...), '\n')
+			if !repeats(name) {
+				text.WriteString(v)
+			}
 		}
 	}
 	blob := text.String()
-	head := Head{names: make([]string, 0, count), values: make([]string, 0, count)}
+	head := Head{names: unique.Make(string(names)), values: make([]string, 0, count)}
 	for _, name := range keys {
 		for _, v := range h[name] {
-			head.names = append(head.names, name)
+			if repeats(name) {
+				head.values = append(head.values, unique.Make(v).Value())
+				continue
+			}
 			head.values = append(head.values, blob[:len(v)])
 			blob = blob[len(v):]
 		}
@@ -55,10 +72,42 @@ func NewHead(h http.Header) Head {
 	return head
 }
 
+// repeats names fields whose values many responses of a site have in common. Such
+// values are held once for all.
+func repeats(name string) bool {
+	switch name {
+	case "Content-Type", "Content-Encoding", "Content-Language", "Cache-Control", "Cdn-Cache-Control", "Surrogate-Control", "Vary", "Via",
+		"Server", "X-Powered-By", "Accept-Ranges", "Allow", "Alt-Svc", "Strict-Transport-Security", "X-Content-Type-Options",
+		"X-Frame-Options", "X-Xss-Protection", "Referrer-Policy", "Permissions-Policy", "Timing-Allow-Origin",
+		"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy":
+		return true
+	}
+	return strings.HasPrefix(name, "Access-Control-Allow-")
+}
+
+// lines yields the index, name and value of each line.
+func (h Head) lines() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		if len(h.values) == 0 {
+			return
+		}
+		names := h.names.Value()
+		for i := range h.values {
+			end := strings.IndexByte(names, '\n')
+			if !yield(i, names[:end]) {
+				return
+			}
+			names = names[end+1:]
+		}
+	}
+}
+
 // Get returns the first value of the field with this canonical name, or "".
 func (h Head) Get(name string) string {
-	if i := slices.Index(h.names, name); i >= 0 {
-		return h.values[i]
+	for i, other := range h.lines() {
+		if other == name {
+			return h.values[i]
+		}
 	}
 	return ""
 }
@@ -66,27 +115,30 @@ func (h Head) Get(name string) string {
 // Values returns all values of the field with this canonical name. The slice is
 // shared and must not be changed; appending to it copies.
 func (h Head) Values(name string) []string {
-	i := slices.Index(h.names, name)
-	if i < 0 {
-		return nil
+	for other, values := range h.All() {
+		if other == name {
+			return values
+		}
 	}
-	j := i + 1
-	for j < len(h.names) && h.names[j] == name {
-		j++
-	}
-	return h.values[i:j:j]
+	return nil
 }
 
 // All yields each field once with all its values, in order of name. The slices
 // are shared and must not be changed; appending to one copies.
 func (h Head) All() iter.Seq2[string, []string] {
 	return func(yield func(string, []string) bool) {
-		for i := 0; i < len(h.names); {
-			j := i + 1
-			for j < len(h.names) && h.names[j] == h.names[i] {
+		if len(h.values) == 0 {
+			return
+		}
+		names := h.names.Value()
+		for i := 0; i < len(h.values); {
+			end := strings.IndexByte(names, '\n') + 1
+			line, j := names[:end], i
+			for strings.HasPrefix(names, line) {
+				names = names[end:]
 				j++
 			}
-			if !yield(h.names[i], h.values[i:j:j]) {
+			if !yield(line[:end-1], h.values[i:j:j]) {
 				return
 			}
 			i = j
@@ -97,19 +149,14 @@ func (h Head) All() iter.Seq2[string, []string] {
 // CopyTo sets every field of h in dst, replacing fields of the same name. It
 // shares the value slices with h and allocates only what the map itself needs.
 func (h Head) CopyTo(dst http.Header) {
-	for i := 0; i < len(h.names); {
-		j := i + 1
-		for j < len(h.names) && h.names[j] == h.names[i] {
-			j++
-		}
-		dst[h.names[i]] = h.values[i:j:j]
-		i = j
+	for name, values := range h.All() {
+		dst[name] = values
 	}
 }
 
 // Header returns a new http.Header that the caller may change freely.
 func (h Head) Header() http.Header {
-	dst := make(http.Header, len(h.names))
+	dst := make(http.Header, len(h.values))
 	for name, values := range h.All() {
 		dst[name] = slices.Clone(values)
 	}
@@ -117,13 +164,13 @@ func (h Head) Header() http.Header {
 }
 
 // Len returns the number of field lines.
-func (h Head) Len() int { return len(h.names) }
+func (h Head) Len() int { return len(h.values) }
 
 // Bytes returns the size of the fields as they would stand on the wire.
 func (h Head) Bytes() int64 {
 	n := int64(0)
-	for i := range h.names {
-		n += int64(len(h.names[i]) + len(h.values[i]) + len(": \r\n"))
+	for i, name := range h.lines() {
+		n += int64(len(name) + len(h.values[i]) + len(": \r\n"))
 	}
 	return n
 }

@@ -32,6 +32,7 @@ type Config struct {
 	Memory  Memory
 	Fill    Fill
 	Refresh Refresh
+	Redis   *Redis // nil: this node is alone
 	Origins []Origin
 	Sites   []Site
 }
@@ -99,6 +100,28 @@ type Refresh struct {
 	Attempts int           // tries before a refresh has failed for good; default 3
 	Backoff  time.Duration // wait before the second try, doubled each time, jittered; default 500ms
 }
+
+// Redis is what the nodes of a fleet share.
+type Redis struct {
+	URL       string        `json:"-"` // redis:// or rediss://, may hold a password; several hosts with ?cluster=true or ?sentinel=NAME
+	Username  string        // default none
+	Password  string        `json:"-"` // default none; never shown
+	CAFile    string        // PEM; default the system's authorities
+	CertFile  string        // PEM, of this node; default none
+	KeyFile   string        // PEM
+	Prefix    string        // of all keys; default "edge:"
+	Timeout   time.Duration // of one command that a request waits for; default 50ms
+	Fence     time.Duration // silence of the purge log after which nothing stored is used unasked; default 10m, zero is never
+	MaxObject int64         // largest object shared; default 8MiB
+	Queue     int           // entries that may wait to be written; default 1024
+	QueueSize int64         // bytes that they may hold; default 64MiB
+}
+
+// String leaves out what is secret, so that no print of a Config gives it away.
+func (r *Redis) String() string { return fmt.Sprintf("{%s %s}", r.Username, r.Prefix) }
+
+// GoString is String, for %#v.
+func (r *Redis) GoString() string { return r.String() }
 
 // Origin is where a site's content comes from.
 type Origin struct {

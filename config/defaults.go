@@ -56,6 +56,14 @@ func defaults() (node Config, origin Origin, policies map[string]Cache) {
 	return node, origin, map[string]Cache{"safe": safe, "rfc": rfc}
 }
 
+// defaultRedis is what a block redis { } begins with.
+func defaultRedis() Redis {
+	return Redis{
+		Prefix: "edge:", Timeout: 50 * time.Millisecond, Fence: 10 * time.Minute,
+		MaxObject: 8 * mib, Queue: 1024, QueueSize: 64 * mib,
+	}
+}
+
 // defaultPolicy is the policy where the file names none.
 const defaultPolicy = "safe"
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -18,6 +19,7 @@ func (d *decoder) file(body hcl.Body) {
 		"memory":  {read: d.memory},
 		"fill":    {read: d.fill},
 		"refresh": {read: d.refresh},
+		"redis":   {read: d.redis},
 		"cache":   {read: func(b *hcl.Block) { d.cache = d.cacheBlock(b) }},
 		"origin":  {named: true, read: d.originBlock},
 		"site":    {named: true, read: d.siteBlock},
@@ -124,7 +126,11 @@ func (d *decoder) required(b *hcl.Block, names ...string) {
 	content, _, _ := b.Body.PartialContent(schema) // finds attributes that d.body has read without fault
 	for _, name := range names {
 		if content.Attributes[name] == nil {
-			d.fault(&b.DefRange, "Missing argument", "The %s %q needs an argument %q.", b.Type, b.Labels[0], name)
+			what := b.Type
+			if len(b.Labels) > 0 {
+				what = fmt.Sprintf("%s %q", b.Type, b.Labels[0])
+			}
+			d.fault(&b.DefRange, "Missing argument", "The %s needs an argument %q.", what, name)
 		}
 	}
 }

@@ -33,7 +33,8 @@ var importRules = []struct {
 	{"edge/ratelimit/...", []string{"edge/ratelimit/...", "edge/cachestore/..."}},
 
 	// HTTP only: what a stranger could not see is not tested here.
-	{"edge/integration/...", []string{"edge/integration/..."}},
+	// The one exception starts Redis servers.
+	{"edge/integration/...", []string{"edge/integration/...", "edge/cachestore/redis/redistest"}},
 }
 
 // libraryHomes names the one place where each library from outside is used; its

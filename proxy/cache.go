@@ -19,7 +19,7 @@ type Cache struct {
 	Store  cachestore.Store
 	Memory Memory                        // the part of Store that Handler.Quick asks; nil: it finds nothing
 	Ledger Ledger                        // nil: nothing is ever purged
-	Tag    func(site, key string) uint64 // hash of a surrogate key, or of a Cache-Group with scheme://authority for the site; nil: responses carry none
+	Tag    func(site, key string) uint32 // hash of a surrogate key, or of a Cache-Group with scheme://authority for the site; nil: responses carry none
 	Fleet  bool                          // other nodes have caches of their own, of which the store does not tell
 	Log    *slog.Logger
 

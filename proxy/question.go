@@ -407,11 +407,11 @@ func tooManyKeys(header http.Header) bool {
 // tags returns the hashes of the response's surrogate keys, which belong to the
 // site, and of its Cache-Groups, which belong to the URI's origin (RFC 9875 section
 // 2.1).
-func (q *question) tags(header http.Header) []uint64 {
+func (q *question) tags(header http.Header) []uint32 {
 	if q.h.Cache.Tag == nil {
 		return nil
 	}
-	var tags []uint64
+	var tags []uint32
 	for _, name := range surrogateKeyFields {
 		for _, line := range header[name] {
 			for _, key := range strings.FieldsFunc(line, isKeySeparator) {
@@ -437,7 +437,7 @@ func originOf(key cachestore.Key) string {
 	return parts.Scheme + "://" + parts.Authority
 }
 
-func union(a, b []uint64) []uint64 {
+func union(a, b []uint32) []uint32 {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)

@@ -46,7 +46,7 @@ func newRig(t *testing.T, origin http.HandlerFunc, change func(*Handler)) *rig {
 
 	rg := &rig{t: t, ledger: new(testLedger)}
 	rg.cache = &Cache{Node: "edge", Store: store, Ledger: rg.ledger, RefreshBackoff: time.Millisecond,
-		Tag: func(site, key string) uint64 {
+		Tag: func(site, key string) uint32 {
 			if strings.Contains(site, "://") {
 				return hashOf(site + " " + key)
 			}
@@ -152,10 +152,10 @@ func (rg *rig) fillReaders() int {
 	return n
 }
 
-func hashOf(key string) uint64 {
-	h := uint64(14695981039346656037)
+func hashOf(key string) uint32 {
+	h := uint32(2166136261)
 	for _, c := range []byte(key) {
-		h = (h ^ uint64(c)) * 1099511628211
+		h = (h ^ uint32(c)) * 16777619
 	}
 	return h
 }
@@ -167,7 +167,7 @@ type testLedger struct {
 }
 
 type testPurge struct {
-	tag  uint64
+	tag  uint32
 	key  cachestore.Key
 	soft bool
 	at   time.Time

@@ -53,7 +53,7 @@ func BenchmarkAppend(b *testing.B) {
 		b.Run(fmt.Sprint("entries=", entries), func(b *testing.B) {
 			held := make([]*cachestore.Entry, entries)
 			for n := range held {
-				held[n] = &cachestore.Entry{Tags: []uint64{HashKey("shop", "all")}}
+				held[n] = &cachestore.Entry{Tags: []uint32{HashKey("shop", "all")}}
 			}
 			l := filled(1000)
 			b.ReportAllocs()

@@ -18,34 +18,67 @@ import (
 // become coarse likewise. Repeated invalidations of one URL take one place. They
 // are not skipped, even when no record came between: an entry whose look-up began
 // after the first is as old as the second says it is.
-func (l *Ledger) Invalidate(key cachestore.Key) {
+func (l *Ledger) Invalidate(key cachestore.Key) { l.change(key) }
+
+// InvalidateGroup kills all members of a Cache-Group of a URI origin, in the form
+// scheme://authority, as RFC 9875 section 3 asks after an unsafe request. It is
+// bounded like Invalidate, by a budget that all origins share.
+func (l *Ledger) InvalidateGroup(origin, group string) { l.changeGroup(origin, group) }
+
+// change is one invalidation as it was applied.
+type change struct {
+	sequence uint64
+	site     string // or groups
+	url      uint64 // hash of the URL, or of the group; when coarse, only its part counts
+	coarse   bool
+}
+
+// groups stands for a site in what is said of Cache-Groups. No site has a name like
+// this.
+const groups = "://"
+
+func (l *Ledger) change(key cachestore.Key) change {
 	p, ok := key.Parts()
 	if !ok {
 		panic("purge: invalidating a key that was not made by cachestore")
 	}
-	h := hash(URL, p.Site, p.Authority, p.Target)
+	return l.invalidate(p.Site, hash(URL, p.Site, p.Authority, p.Target))
+}
+
+func (l *Ledger) changeGroup(origin, group string) change {
+	return l.invalidate(groups, uint64(HashKey(origin, group)))
+}
+
+func (l *Ledger) invalidate(site string, hash uint64) change {
 	now := l.options.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sequence := l.next(URL)
-	if l.affords(p.Site, now) {
-		l.changes.record(h, sequence, now, false).part = partOf(p.Site, h)
+	c := change{sequence: l.next(), site: site, url: hash, coarse: !l.affords(site, now)}
+	l.changeLocked(c)
+	l.sequence.Store(c.sequence)
+	return c
+}
+
+// changeLocked notes an invalidation. The caller holds mu, and stores the sequence
+// in l.sequence when all of its records can be found.
+func (l *Ledger) changeLocked(c change) {
+	l.appended++
+	if c.site == groups {
+		l.latest[Key] = c.sequence
 	} else {
-		l.coarse.record(partOf(p.Site, h), sequence)
-		l.folded++
+		l.latest[URL] = c.sequence
 	}
+	if c.coarse {
+		l.coarse.record(partOf(c.site, c.url), c.sequence)
+		l.folded++
+		return
+	}
+	l.changes.record(c.url, c.sequence, time.Time{}, false).part = partOf(c.site, c.url)
 	for l.changes.len() > l.maxChanges() {
 		old := l.changes.dropOldest()
 		l.coarse.record(old.part, old.hard)
 		l.folded++
 	}
-	l.sequence.Store(sequence)
-}
-
-// InvalidateGroup kills all members of a Cache-Group of a URI origin, in the form
-// scheme://authority, as RFC 9875 section 3 asks after an unsafe request.
-func (l *Ledger) InvalidateGroup(origin, group string) {
-	l.Append(Record{Selector: Selector{Kind: Key, Site: origin, Value: group}})
 }
 
 func (l *Ledger) maxChanges() int { return l.options.MaxSelectors / 8 }

@@ -113,3 +113,35 @@ func TestAgain(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+func TestInvalidateGroup(t *testing.T) {
+	const origin = "https://a"
+	l := New(Options{Now: still, InvalidateRate: 1, InvalidateBurst: 1})
+	member := entry(key("shop", "a", "/"), 0, HashKey(origin, "lists"))
+	others := []*cachestore.Entry{
+		entry(key("shop", "a", "/"), 0, HashKey(origin, "Lists")),
+		entry(key("shop", "b", "/"), 0, HashKey("https://b", "lists")),
+		entry(key("shop", "a", "/"), 0, HashKey("shop", "lists")),
+	}
+	l.InvalidateGroup(origin, "lists")
+	if !l.Judge(member, 0).Dead {
+		t.Error("a member survived")
+	}
+	for _, e := range others {
+		if l.Judge(e, 0).Dead {
+			t.Errorf("%+v was no member", e)
+		}
+	}
+	member.Sequence = l.Sequence()
+	if l.Judge(member, 0).Dead {
+		t.Error("a later member is dead")
+	}
+	l.InvalidateGroup(origin, "lists") // past the budget
+	if got := l.Stats(); got.Folded != 1 || !l.Judge(member, 0).Dead {
+		t.Errorf("past the budget: %+v", got)
+	}
+	l.Invalidate(key("shop", "a", "/")) // a budget of its own
+	if got := l.Stats(); got.Folded != 1 {
+		t.Errorf("groups have taken a site's budget: %+v", got)
+	}
+}

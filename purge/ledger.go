@@ -31,8 +31,10 @@ type Options struct {
 type Ledger struct {
 	options  Options
 	sequence atomic.Uint64 // of the latest record; raised after that record can be seen under mu
+	spent    atomic.Bool   // there are no more sequences
 
 	mu       sync.RWMutex // guards all below
+	timeline timeline
 	latest   [kinds]uint64
 	floor    uint64 // entries of a lower sequence are suspect
 	purges   cells  // by operators
@@ -77,8 +79,18 @@ func (l *Ledger) Append(r Record) uint64 {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sequence := l.next(r.Selector.Kind)
-	l.purges.record(hash, sequence, r.Time, r.Soft)
+	sequence := l.next()
+	l.purgeLocked(sequence, r.Selector.Kind, hash, r.Time, r.Soft)
+	l.sequence.Store(sequence)
+	return sequence
+}
+
+// purgeLocked notes a purge. The caller stores the sequence in l.sequence when all
+// of its records can be found.
+func (l *Ledger) purgeLocked(sequence uint64, kind Kind, hash uint64, at time.Time, soft bool) {
+	l.appended++
+	l.latest[kind] = sequence
+	l.purges.record(hash, sequence, at, soft)
 	// The selectors that nobody renewed for longest go first: the fewest entries
 	// are older than they are.
 	for l.purges.len() > l.options.MaxSelectors-l.maxChanges() {
@@ -86,16 +98,19 @@ func (l *Ledger) Append(r Record) uint64 {
 		l.floor = max(l.floor, old.newest())
 		l.folded++
 	}
-	l.sequence.Store(sequence)
-	return sequence
 }
 
-// next gives out a sequence and notes that kind has a record of it. The caller
-// holds mu, and stores the sequence in l.sequence when the record can be found.
-func (l *Ledger) next(kind Kind) uint64 {
-	l.appended++
-	sequence := l.sequence.Load() + 1
-	l.latest[kind] = sequence
+// next gives out a sequence for a record that this node knows alone. The caller
+// holds mu.
+func (l *Ledger) next() uint64 { return l.orSpent(l.timeline.after(l.sequence.Load())) }
+
+// orSpent is the sequence, or the last one there is when there are no more: from
+// then on nothing is trusted.
+func (l *Ledger) orSpent(sequence uint64, ok bool) uint64 {
+	if !ok || l.spent.Load() {
+		l.spent.Store(true)
+		return endOfTime
+	}
 	return sequence
 }
 
@@ -131,7 +146,7 @@ func (l *Ledger) Judge(e *cachestore.Entry, since uint64) cachestore.Verdict {
 }
 
 // Trusted implements proxy.Ledger: what one node purges, it knows.
-func (l *Ledger) Trusted() bool { return true }
+func (l *Ledger) Trusted() bool { return !l.spent.Load() }
 
 // verdict collects what the ledger has against one entry.
 type verdict struct {
@@ -143,7 +158,7 @@ type verdict struct {
 
 // convicts reports whether a hard record kills the entry, and notes the earliest
 // of the soft ones.
-func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint64) bool {
+func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint32) bool {
 	path, _, _ := strings.Cut(p.Target, "?")
 	switch {
 	case v.news(Everything) && (v.hit(hash(Everything, "", "", "")) || v.hit(hash(Everything, p.Site, "", ""))):
@@ -158,7 +173,7 @@ func (v *verdict) convicts(p *cachestore.KeyParts, tags []uint64) bool {
 		return true
 	case v.news(Key):
 		for _, tag := range tags {
-			if v.hit(tag) {
+			if h := uint64(tag); v.hit(h) || v.changed(h, groups) {
 				return true
 			}
 		}
@@ -183,13 +198,16 @@ func (v *verdict) hit(hash uint64) bool {
 
 func (v *verdict) hitURL(p *cachestore.KeyParts) bool {
 	h := hash(URL, p.Site, p.Authority, p.Target)
-	if v.hit(h) {
+	return v.hit(h) || v.changed(h, p.Site)
+}
+
+// changed asks for invalidations of a URL of the site, or of a group. Where they
+// have become coarse, keys that are no groups are hit with them.
+func (v *verdict) changed(hash uint64, site string) bool {
+	if c, ok := v.ledger.changes.get(hash); ok && c.hard > v.sequence {
 		return true
 	}
-	if c, ok := v.ledger.changes.get(h); ok && c.hard > v.sequence {
-		return true
-	}
-	return v.ledger.coarse[partOf(p.Site, h)] > v.sequence
+	return len(v.ledger.coarse) > 0 && v.ledger.coarse[partOf(site, hash)] > v.sequence
 }
 
 // hitPrefix asks for the path itself and for every shorter one that ends where a
@@ -227,7 +245,7 @@ func (l *Ledger) Forget(oldest uint64) {
 
 // Stats are the ledger's counters and gauges.
 type Stats struct {
-	Sequence  uint64 `json:"sequence"`  // latest record applied
+	Sequence  uint64 `json:"sequence"`  // latest record applied, as this node counts
 	Selectors int    `json:"selectors"` // remembered now
 	Appended  uint64 `json:"appended"`  // records since the start, invalidations by unsafe requests included
 	Folded    uint64 `json:"folded"`    // selectors given up for a coarser one, for want of room or budget

@@ -19,7 +19,7 @@ func key(site, authority, target string) cachestore.Key {
 	return cachestore.NewKey(cachestore.KeyParts{Site: site, Scheme: "https", Authority: authority, Target: target})
 }
 
-func entry(key cachestore.Key, sequence uint64, tags ...uint64) *cachestore.Entry {
+func entry(key cachestore.Key, sequence uint64, tags ...uint32) *cachestore.Entry {
 	return &cachestore.Entry{Key: key, Sequence: sequence, Tags: tags}
 }
 
@@ -57,9 +57,9 @@ func TestSelectors(t *testing.T) {
 			l := New(Options{Now: still})
 			l.Append(Record{Selector: s, Soft: soft, Time: at(9)})
 			for _, target := range everywhere {
-				var tags []uint64
+				var tags []uint32
 				if target == "/b" {
-					tags = []uint64{HashKey(site, "blue"), HashKey(site, "red")}
+					tags = []uint32{HashKey(site, "blue"), HashKey(site, "red")}
 				}
 				want := strings.Contains(" "+test.dead+" ", " "+target+" ")
 				verdict := l.Judge(entry(key(site, host, target), 0, tags...), 0)

@@ -70,13 +70,18 @@ func (k Kind) String() string {
 // in the form scheme://authority. It is the same on every node and in every
 // version, since entries outlive processes in a shared tier. Two keys of one hash
 // are purged together, which is never wrong.
-func HashKey(site, key string) uint64 { return hash(Key, site, "", key) }
+func HashKey(site, key string) uint32 {
+	h := hash(Key, site, "", key)
+	return uint32(h>>32) ^ uint32(h)
+}
 
 // hash is what the ledger knows a selector by. Equal hashes of different
 // selectors make one purge reach too far, never too short.
 func (s *Selector) hash() uint64 {
 	switch s.Kind {
-	case Key, URL:
+	case Key:
+		return uint64(HashKey(s.Site, s.Value))
+	case URL:
 		return hash(s.Kind, s.Site, s.Authority, s.Value)
 	case URLAnyQuery:
 		path, _, _ := strings.Cut(s.Value, "?")

@@ -39,7 +39,7 @@ func sized(n, size int) *cachestore.Entry {
 			"Etag":           {`"` + strconv.Itoa(n) + `"`},
 		}),
 		Body: cachestore.NewBody(make([]byte, size)),
-		Tags: []uint64{uint64(n), uint64(n) % 100},
+		Tags: []uint32{uint32(n), uint32(n) % 100},
 	}
 }
 
@@ -162,4 +162,40 @@ func mebibytes(b *testing.B, field string) float64 {
 	}
 	b.Fatalf("no %s in /proc/self/status", field)
 	return 0
+}
+
+// BenchmarkOverhead stores a million objects with 32 surrogate keys each and
+// reports what an object takes beside its body and the header that clients see,
+// after a collection. Run it alone:
+//
+//	go test -run - -bench Overhead -benchtime 1x ./cachestore/memory
+func BenchmarkOverhead(b *testing.B) {
+	if flag.Lookup("test.benchtime").Value.String() != "1x" {
+		b.Skip("takes gigabytes: ask for it with -benchtime 1x")
+	}
+	const objects, keys, size = 1_000_000, 32, 1024
+	for b.Loop() {
+		s := open(b, Options{Size: 4 << 30})
+		seen := int64(0) // bytes that clients get
+		for n := range objects {
+			e := sized(n, size)
+			for chunk := range e.Body.Chunks() {
+				chunk[0] = 'x' // not resident before it is written to
+			}
+			e.Tags = make([]uint32, keys)
+			for i := range e.Tags {
+				e.Tags[i] = rand.Uint32()
+			}
+			if err := s.Put(context.Background(), e); err != nil {
+				b.Fatal(err)
+			}
+			seen += e.Body.Size() + e.Head.Bytes()
+		}
+		quiet(b, s)
+		debug.FreeOSMemory()
+		if got := s.Stats().Entries; got != objects {
+			b.Fatalf("%d objects are stored", got)
+		}
+		b.ReportMetric((mebibytes(b, "VmRSS")*(1<<20)-float64(seen))/objects, "B/object")
+	}
 }

@@ -112,8 +112,8 @@ func (s *Store) useless(now time.Time) []*slot {
 // was a miss before, so no row has to hide it.
 func (s *Store) reap(at *slot) {
 	primary := at.id
-	if at.index != nil {
-		primary = at.index.id
+	if at.index() != nil {
+		primary = at.index().id
 	}
 	writer := s.writer(primary)
 	writer.Lock()
@@ -124,9 +124,9 @@ func (s *Store) reap(at *slot) {
 	s.remove(at.id)
 	switch {
 	case at.entry == nil:
-		s.abandon(at.index)
-	case at.member != nil:
-		s.leave(at.index, at.member)
+		s.abandon(at.index())
+	case at.member() != nil:
+		s.leave(at.index(), at.member())
 		fallthrough
 	default:
 		s.counts.expired.Add(1)

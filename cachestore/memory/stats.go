@@ -72,7 +72,7 @@ func (s *Store) evicted(item *ristretto.Item[*slot]) {
 	switch at := item.Value; {
 	case at == nil:
 	case at.entry == nil:
-		s.table.orphaned(at.index)
+		s.table.orphaned(at.index())
 	default:
 		s.counts.evicted.Add(1)
 	}
@@ -81,7 +81,7 @@ func (s *Store) evicted(item *ristretto.Item[*slot]) {
 // rejected is told of what was not admitted.
 func (s *Store) rejected(item *ristretto.Item[*slot]) {
 	if item.Value.entry == nil {
-		s.table.orphaned(item.Value.index)
+		s.table.orphaned(item.Value.index())
 		return
 	}
 	s.counts.rejected.Add(1)

@@ -105,14 +105,36 @@ func New(o Options) (*Store, error) {
 }
 
 // slot is what is stored under one id: an entry, or the index of a key's variants.
+// There may be millions of them, most of entries without Vary.
 type slot struct {
-	id     id
-	entry  *cachestore.Entry // nil in the slot of an index
-	marks  cachestore.Marks
-	index  *index  // itself, or the one that a variant belongs to; nil for an entry without Vary
-	member *member // what the index knows of this variant; nil elsewhere
-	cost   int64
+	id    id
+	entry *cachestore.Entry // nil in the slot of an index
+	marks cachestore.Marks
+	cost  int64
+	vary  *vary // nil for an entry without Vary
+}
+
+// vary is what the slots of an index and of its variants have beside the others.
+type vary struct {
+	index  *index    // itself, or the one that a variant belongs to
+	member *member   // what the index knows of this variant; nil in the slot of an index
 	until  time.Time // in the slot of an index: when the last of its variants is of no more use
+}
+
+// index returns the index that the slot is, or belongs to, or nil.
+func (at *slot) index() *index {
+	if at.vary == nil {
+		return nil
+	}
+	return at.vary.index
+}
+
+// member returns what an index knows of this variant, or nil.
+func (at *slot) member() *member {
+	if at.vary == nil {
+		return nil
+	}
+	return at.vary.member
 }
 
 // remaining returns how long the slot can be of use.
@@ -120,7 +142,7 @@ func (at *slot) remaining(now time.Time) time.Duration {
 	if at.entry != nil {
 		return at.entry.Remaining(now)
 	}
-	return at.until.Sub(now)
+	return at.vary.until.Sub(now)
 }
 
 // Get implements cachestore.Store. A hit allocates nothing. What ctx is for is
@@ -146,25 +168,25 @@ func (s *Store) find(key cachestore.Key, variant string, look func(*Store, id) *
 	}
 	switch {
 	case variant == "" && at.entry == nil:
-		return cachestore.Found{VaryOn: *at.index.varyOn.Load()}
+		return cachestore.Found{VaryOn: *at.index().varyOn.Load()}
 	case variant == "":
 		return at.found(time.Now())
 	case at.entry != nil:
 		return cachestore.Found{} // an entry without Vary has replaced the variants
 	}
 	v := look(s, s.hash.variant(primary, variant))
-	if v == nil || !v.holds(key, variant) || v.index != at.index {
+	if v == nil || !v.holds(key, variant) || v.index() != at.index() {
 		return cachestore.Found{} // of another index: of before its key was replaced or evicted
 	}
 	now := time.Now()
-	v.member.used(now)
+	v.member().used(now)
 	return v.found(now)
 }
 
 // holds compares the full names: equal hashes prove nothing.
 func (at *slot) holds(key cachestore.Key, variant string) bool {
 	if at.entry == nil {
-		return variant == "" && at.index.key == key
+		return variant == "" && at.index().key == key
 	}
 	return at.entry.Key == key && at.entry.Variant == variant
 }
@@ -220,7 +242,7 @@ func (s *Store) putPlain(primary id, e *cachestore.Entry, cost int64) error {
 		return err
 	}
 	if old != nil && old.entry == nil {
-		s.abandon(old.index)
+		s.abandon(old.index())
 	}
 	return nil
 }
@@ -242,8 +264,8 @@ func (s *Store) Delete(_ context.Context, e *cachestore.Entry) {
 		return
 	}
 	s.clear(where)
-	if at.member != nil {
-		s.leave(at.index, at.member)
+	if at.member() != nil {
+		s.leave(at.index(), at.member())
 	}
 }
 

@@ -254,7 +254,7 @@ func TestAskedIsBounded(t *testing.T) {
 		}
 	}
 	at := s.peek(s.hash.primary(keyOf(1)))
-	if n := len(at.index.asked); n != 2 {
+	if n := len(at.index().asked); n != 2 {
 		t.Errorf("%d are remembered", n)
 	}
 }

@@ -72,8 +72,8 @@ func (s *Store) putVariant(primary id, e *cachestore.Entry, cost int64) error {
 		}
 		x = newIndex(e.Key, primary)
 	default:
-		x = old.index
-		if at != nil && at.index == x && at.holds(e.Key, e.Variant) && at.stamp().after(stampOf(e)) {
+		x = old.index()
+		if at != nil && at.index() == x && at.holds(e.Key, e.Variant) && at.stamp().after(stampOf(e)) {
 			return cachestore.ErrOlder
 		}
 	}
@@ -87,20 +87,20 @@ func (s *Store) putVariant(primary id, e *cachestore.Entry, cost int64) error {
 	}
 	m.last.Store(now.UnixNano())
 	m.varyOn = e.VaryOn
-	if err := s.place(m.id, &slot{entry: e, index: x, member: m, cost: cost}); err != nil {
+	if err := s.place(m.id, &slot{entry: e, cost: cost, vary: &vary{index: x, member: m}}); err != nil {
 		return err
 	}
 	s.relist(x, lists)
 
 	// The variant is there before a look-up can learn of it.
 	useful := e.Remaining(now)
-	if fresh := old == nil || old.index != x; fresh || x.weight() > x.cost || now.Add(useful).After(x.until) {
+	if fresh := old == nil || old.index() != x; fresh || x.weight() > x.cost || now.Add(useful).After(x.until) {
 		x.cost = x.weight()
 		// Longer than needed, so that a refresh seldom has to place the index anew.
 		if until := now.Add(useful + min(useful, 24*time.Hour)); until.After(x.until) {
 			x.until = until
 		}
-		return s.place(primary, &slot{index: x, cost: x.cost, until: x.until})
+		return s.place(primary, &slot{cost: x.cost, vary: &vary{index: x, until: x.until}})
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func (s *Store) join(x *index, e *cachestore.Entry, now time.Time) (*member, err
 // dropGone takes out the members that ristretto has evicted or refused meanwhile.
 func (s *Store) dropGone(x *index) {
 	for variant, m := range x.members {
-		if at := s.peek(m.id); at == nil || at.member != m {
+		if at := s.peek(m.id); at == nil || at.member() != m {
 			delete(x.members, variant)
 		}
 	}
@@ -207,7 +207,7 @@ func (s *Store) leave(x *index, m *member) {
 	if x.members[m.variant] == m {
 		delete(x.members, m.variant)
 	}
-	if at := s.peek(x.id); len(x.members) == 0 && at != nil && at.index == x {
+	if at := s.peek(x.id); len(x.members) == 0 && at != nil && at.index() == x {
 		s.clear(x.id)
 	}
 }
@@ -217,7 +217,7 @@ func (s *Store) leave(x *index, m *member) {
 // key's writer lock.
 func (s *Store) abandon(x *index) {
 	for _, m := range x.members {
-		if at := s.peek(m.id); at != nil && at.index == x {
+		if at := s.peek(m.id); at != nil && at.index() == x {
 			s.clear(m.id)
 		}
 	}
@@ -229,7 +229,7 @@ func (s *Store) bury(x *index) {
 	writer := s.writer(x.id)
 	writer.Lock()
 	defer writer.Unlock()
-	if at := s.peek(x.id); at == nil || at.index != x {
+	if at := s.peek(x.id); at == nil || at.index() != x {
 		s.abandon(x)
 	}
 }
@@ -266,8 +266,8 @@ func (at *slot) stamp() stamp {
 	if at.entry != nil {
 		return stampOf(at.entry)
 	}
-	if len(at.index.lists) == 0 {
+	if len(at.index().lists) == 0 {
 		return stamp{}
 	}
-	return at.index.lists[0].newest
+	return at.index().lists[0].newest
 }

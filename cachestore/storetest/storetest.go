@@ -88,7 +88,7 @@ func varied(key cachestore.Key, text, variant string, varyOn ...string) *cachest
 		Status:   http.StatusOK,
 		Received: began(),
 		Life:     cachestore.Life{Fresh: time.Hour},
-		Tags:     []uint64{1, 2, 3},
+		Tags:     []uint32{1, 2, 3},
 	}
 	e.Head = cachestore.NewHead(http.Header{
 		"Content-Type": {"text/plain"},
@@ -245,7 +245,7 @@ func wholeEntry(t *testing.T, s cachestore.Store) {
 		},
 		Sequence: 1<<63 + 3,
 		Rules:    1<<63 + 5,
-		Tags:     []uint64{1, 1 << 63},
+		Tags:     []uint32{1, 1 << 31},
 	}
 	if err := s.Put(background, e); err != nil {
 		t.Fatal(err)

@@ -274,6 +274,9 @@ func (s *Store) Close(ctx context.Context) error {
 		}
 	}
 	s.mu.Unlock()
+	if ctx.Err() != nil {
+		s.end()
+	}
 	stop := context.AfterFunc(ctx, s.end)
 	defer stop()
 	s.writers.Wait()

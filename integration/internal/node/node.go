@@ -189,6 +189,16 @@ func (n *Node) Stop(tb testing.TB) {
 	n.Ended(tb)
 }
 
+// Kill ends the node as a crash would, and waits until it is gone.
+func (n *Node) Kill(tb testing.TB) {
+	tb.Helper()
+	n.stopped = true
+	_ = n.cmd.Process.Kill() // it may have ended already, which the caller sees in its log
+	<-n.ended
+	n.Client.CloseIdleConnections()
+	n.checkLog(tb)
+}
+
 // Ended waits until the node has ended after a signal, and checks how.
 func (n *Node) Ended(tb testing.TB) {
 	tb.Helper()
@@ -200,17 +210,23 @@ func (n *Node) Ended(tb testing.TB) {
 		<-n.ended
 		tb.Errorf("edge did not stop in %v", patience)
 	}
-	log := n.Log()
 	if n.waitErr != nil {
 		tb.Errorf("edge ended with %v, want exit code 0", n.waitErr)
 	}
+	n.checkLog(tb)
+	if tb.Failed() {
+		tb.Logf("log of the node:\n%s", tail(n.Log(), 60))
+	}
+}
+
+// checkLog looks for what no node may ever write.
+func (n *Node) checkLog(tb testing.TB) {
+	tb.Helper()
+	log := n.Log()
 	for _, bad := range []string{"WARNING: DATA RACE", "panic"} {
 		if i := strings.Index(log, bad); i >= 0 {
 			tb.Errorf("log of the node holds %q:\n%s", bad, head(log[i:], 120))
 		}
-	}
-	if tb.Failed() {
-		tb.Logf("log of the node:\n%s", tail(log, 60))
 	}
 }
 
