@@ -580,6 +580,81 @@ func TestReplacedVariantsStayAway(t *testing.T) {
 	finds(t, s, "a", "en", "")
 }
 
+// A damaged index that nobody has looked up is not made good by the next write.
+func TestDamagedIndexIsNotMended(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newStore(t, server.URL, Options{})
+	put(t, s, varied("a", "de", "German"))
+	slot := s.names(entry("a", "").Key).primary
+	index := server.Do("GET", slot).(string)
+	server.Do("SET", slot, strings.ReplaceAll(index, "accept-language", "accept-langvage"), "PX", 60000)
+	put(t, s, varied("a", "en", "English"))
+	if found := get(s, "a", ""); len(found.VaryOn) != 1 || !slices.Equal(found.VaryOn[0], []string{"accept-language"}) {
+		t.Errorf("varies on %q", found.VaryOn)
+	}
+	finds(t, s, "a", "de", "")
+	finds(t, s, "a", "en", "English")
+}
+
+// Between a write and the sweep behind it, a variant that was replaced may have been
+// stored again. It stays.
+func TestSweepSparesTheNew(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newStore(t, server.URL, Options{})
+	put(t, s, varied("a", "de", "German"))
+	n := s.names(entry("a", "").Key)
+	server.Do("SET", n.variant(variantHash("fr")), "left behind", "PX", 60000)
+	s.sweep(t.Context(), &n, [16]byte{1}, []string{variantHash("de"), variantHash("fr")})
+	finds(t, s, "a", "de", "German")
+	if server.Do("EXISTS", n.variant(variantHash("fr"))) != int64(0) {
+		t.Error("what is out of reach stays")
+	}
+}
+
+// gate runs something before each call.
+type gate struct {
+	*conn.Conn
+	before func()
+}
+
+func (g *gate) Do(ctx context.Context, deadline time.Duration, fn func(context.Context, goredis.UniversalClient) error) error {
+	g.before()
+	return g.Conn.Do(ctx, deadline, fn)
+}
+
+// A large entry that does not arrive in time is a miss, and says nothing about Redis.
+func TestSlowLink(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	g := &gate{Conn: connect(t, conn.Options{URL: server.URL}), before: func() {}}
+	s := newStore(t, "", Options{Client: g, GetTimeout: 400 * time.Millisecond})
+	large := entry("a", strings.Repeat("x", 2*firstRead))
+	put(t, s, large)
+	for range 3 { // failures of Redis, and it would count as down
+		calls := 0
+		g.before = func() {
+			if calls++; calls == 2 {
+				server.Freeze() // between the first part and the rest
+			}
+		}
+		finds(t, s, "a", "", "")
+		if calls != 2 {
+			t.Fatalf("%d calls: the first part did not arrive", calls)
+		}
+		server.Thaw()
+		server.Do("PING")
+	}
+	if state, stats := g.State(), s.Stats(); !state.Up || state.Fault != "" || stats.Errors != 3 || stats.Misses != 3 {
+		t.Errorf("%+v, %+v", state, stats)
+	}
+	g.before = func() {}
+	if get(s, "a", "").Entry == nil {
+		t.Error("missed")
+	}
+}
+
 // An entry under the name of another is not that other.
 func TestWholeKeyCompared(t *testing.T) {
 	t.Parallel()
