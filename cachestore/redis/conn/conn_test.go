@@ -182,6 +182,9 @@ func TestServerGoneAndBack(t *testing.T) {
 		s.Restart()
 		await(t, c, "Redis to be back", isUp)
 	}
+	if err := c.Close(); err != nil { // and with it the last line of the log
+		t.Error(err)
+	}
 	if got := log.String(); strings.Count(got, "is unavailable") != 2 || strings.Count(got, "available again") != 2 {
 		t.Errorf("the log says\n%s", got)
 	}
