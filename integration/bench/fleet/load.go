@@ -55,40 +55,56 @@ type loadConn struct {
 	samples []Sample
 }
 
-// run sends requests until ctx ends, waits for the answers, and returns all samples
-// in no order. The error is that of the first request that failed: the samples say
-// how many did.
-func (l *Load) run(ctx context.Context) ([]Sample, error) {
-	all := l.connect(ctx)
+// Run is a Load under way.
+type Run struct {
+	began   time.Time
+	conns   []*loadConn
+	working sync.WaitGroup
+	failure firstError
+}
+
+// start connects, and sends requests until ctx ends.
+func (l *Load) start(ctx context.Context) *Run {
+	r := &Run{conns: l.connect(ctx)}
 	idle := make([]chan *loadConn, len(l.Addresses))
 	for i := range idle {
 		idle[i] = make(chan *loadConn, l.Connections)
 	}
-	var failure firstError
-	var reading sync.WaitGroup
-	began := time.Now()
-	for _, c := range all {
+	r.began = time.Now()
+	for _, c := range r.conns {
 		idle[c.address] <- c
-		reading.Go(func() {
+		r.working.Go(func() {
 			for range c.sent {
-				failure.note(c.finish(began))
+				r.failure.note(c.finish(r.began))
 				idle[c.address] <- c
 			}
 		})
 	}
-	l.send(ctx, began, idle)
-	for _, c := range all {
-		close(c.sent)
-	}
-	reading.Wait()
+	r.working.Go(func() {
+		l.send(ctx, r.began, idle)
+		for _, c := range r.conns {
+			close(c.sent)
+		}
+	})
+	return r
+}
+
+// since is the time since the Load began, as samples count it.
+func (r *Run) since() time.Duration { return time.Since(r.began) }
+
+// wait returns all samples, in no order, when ctx has ended and every answer is
+// there. The error is that of the first request that failed: the samples say how many
+// did.
+func (r *Run) wait() ([]Sample, error) {
+	r.working.Wait()
 	var samples []Sample
-	for _, c := range all {
+	for _, c := range r.conns {
 		samples = append(samples, c.samples...)
 		if c.Conn != nil {
 			c.close()
 		}
 	}
-	return samples, failure.err
+	return samples, r.failure.err
 }
 
 // connect makes all connections, so that no request has to wait for one. What fails
@@ -112,24 +128,24 @@ func (l *Load) connect(ctx context.Context) (all []*loadConn) {
 // when it was due; its own lateness, which is not the node's, counts for nobody.
 func (l *Load) send(ctx context.Context, began time.Time, idle []chan *loadConn) {
 	due := func(n int) time.Duration { return time.Duration(n) * time.Second / time.Duration(l.Rate) }
+	held := time.Duration(0) // until then no connection was free
 	for n := 0; ctx.Err() == nil; {
 		now := time.Since(began)
-		held := false
 		for ; due(n) <= now && ctx.Err() == nil; n++ {
 			request := l.Next()
 			var c *loadConn
 			select {
 			case c = <-idle[request.Address]:
 			default:
-				held = true
 				select {
 				case c = <-idle[request.Address]:
 				case <-ctx.Done():
 					return
 				}
+				held = time.Since(began)
 			}
 			c.request, c.start = request, now
-			if held {
+			if due(n) < held {
 				c.start = due(n)
 			}
 			c.begin()

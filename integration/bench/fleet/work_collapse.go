@@ -25,7 +25,6 @@ type flood struct {
 	span   time.Duration // over which the calls are spread
 
 	floors []atomic.Int64
-	began  time.Time
 	took   []time.Duration // by the calls
 	bumped int             // objects among the load's that were purged
 
@@ -48,29 +47,24 @@ func collapseWork(ctx context.Context, lab *Lab) (Table, error) {
 	}
 	calm, after := pick(lab, 5*time.Second, 2*time.Second), pick(lab, 15*time.Second, 4*time.Second)
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
-	var samples []Sample
-	var seconds []second
-	var failure error
-	var beside sync.WaitGroup
-	defer beside.Wait()
 	l := &Load{Addresses: []string{f.node.Address}, Rate: hitRate, Connections: hitConnections, Next: f.next}
-	f.began = time.Now()
-	beside.Go(func() { samples, failure = l.run(loading) })
-	beside.Go(func() { seconds = f.watch(loading) })
+	run := l.start(loading)
+	var seconds []second
+	var watching sync.WaitGroup
+	watching.Go(func() { seconds = f.watch(loading) })
 
 	time.Sleep(calm)
-	began := time.Since(f.began)
+	began := run.since()
 	err := f.purgeAll(ctx)
-	ended := time.Since(f.began)
+	ended := run.since()
 	if err == nil {
 		time.Sleep(after)
 	}
 	stop()
-	beside.Wait()
+	watching.Wait()
+	samples, failure := run.wait()
 	if err = errors.Join(err, failure); err != nil {
 		return Table{}, err
 	}

@@ -28,7 +28,6 @@ type crew struct {
 
 	floors [2][]atomic.Int64 // of each object on each node: versions below are old
 	asked  int               // requests made so far
-	began  time.Time
 	phases []phase
 	purged int             // objects purged so far
 	late   []time.Duration // from the return of Redis until the other node had heard of purges
@@ -91,32 +90,24 @@ func (c *crew) start(ctx context.Context) (err error) {
 func (c *crew) round(ctx context.Context, span time.Duration) ([]Sample, error) {
 	loading, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type result struct {
-		samples []Sample
-		err     error
-	}
-	done := make(chan result, 1)
 	l := &Load{Rate: troubleRate, Connections: 64, Next: c.next}
 	for _, n := range c.nodes {
 		l.Addresses = append(l.Addresses, n.Address)
 	}
-	c.began, c.phases = time.Now(), nil
-	go func() {
-		samples, err := l.run(loading)
-		done <- result{samples, err}
-	}()
-	err := c.troubles(ctx, span)
+	run := l.start(loading)
+	err := c.troubles(ctx, run, span)
 	cancel()
-	r := <-done
-	if r.err != nil {
-		c.lab.say("trouble: the first request that failed: %v", r.err)
+	samples, failure := run.wait()
+	if failure != nil {
+		c.lab.say("trouble: the first request that failed: %v", failure)
 	}
-	return r.samples, err
+	return samples, err
 }
 
 // troubles plays one round of them. Purges are made in the middle of each, and must
 // be honoured by the other node once Redis is back.
-func (c *crew) troubles(ctx context.Context, span time.Duration) error {
+func (c *crew) troubles(ctx context.Context, run *Run, span time.Duration) error {
+	c.phases = nil
 	steps := []struct {
 		name  string
 		begin func() error
@@ -129,7 +120,7 @@ func (c *crew) troubles(ctx context.Context, span time.Duration) error {
 		{"started again, empty", func() error { return c.redis.start(ctx) }, c.honoured},
 	}
 	for i, step := range steps {
-		p := phase{name: step.name, from: time.Since(c.began)}
+		p := phase{name: step.name, from: run.since()}
 		if i == 0 {
 			p.from = span / 10 // the first moments are those of new connections
 		}
@@ -147,7 +138,7 @@ func (c *crew) troubles(ctx context.Context, span time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		p.to = time.Since(c.began)
+		p.to = run.since()
 		c.phases = append(c.phases, p)
 	}
 	return c.nodes[1].together(ctx, len(c.nodes))
