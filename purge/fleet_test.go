@@ -641,7 +641,7 @@ func testStartsWithoutRedis(t *testing.T, fence time.Duration) {
 	if _, _, ok := b.Encode(e.Sequence); ok {
 		t.Error("an entry of before the log can be shared")
 	}
-	b.Invalidate(key("shop", "a", "/"))
+	b.Invalidate(key("shop", "a", "/other"))
 	f.server.Thaw()
 	b.until("ready", b.Ready)
 	if b.serves(e) || !b.serves(b.hold("red")) {
@@ -683,6 +683,7 @@ func TestTrimmed(t *testing.T) {
 func TestBehindThroughAFailover(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
+	replica := f.replica()
 	a, b := f.open("a"), f.open("b")
 	a.purge(red("0"))
 	mine, theirs := b.hold("other"), b.hold("4")
@@ -696,7 +697,7 @@ func TestBehindThroughAFailover(t *testing.T) {
 	}
 	record("1")
 	record("2")
-	replica := f.replica()
+	f.server.Do("WAIT", 1, 20_000)
 	cutOff(replica)
 	record("3")
 	record("4")
