@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"edge/cachestore"
 	"edge/cachestore/redis/conn"
 	"edge/cachestore/redis/redistest"
@@ -85,20 +83,45 @@ type member struct {
 
 var errCut = errors.New("cut off")
 
-// Do implements stream.Client.
-func (m *member) Do(ctx context.Context, deadline time.Duration, fn func(context.Context, redis.UniversalClient) error) error {
-	if m.cut.Load() {
-		return errCut
-	}
-	return m.f.master.Load().Do(ctx, deadline, fn)
-}
-
-// Master implements stream.Client.
-func (m *member) Master(ctx context.Context, key string) (*redis.Client, error) {
+// log returns the fleet's log as the node reaches it, or an error when it is cut off.
+func (m *member) log() (*stream.Log, error) {
 	if m.cut.Load() {
 		return nil, errCut
 	}
-	return m.f.master.Load().Master(ctx, key)
+	return stream.New(stream.Options{Client: m.f.master.Load(), Prefix: "edge:", MaxRecords: m.f.records}), nil
+}
+
+// Sync, Append, Await and Leave implement Fleet.
+func (m *member) Sync(ctx context.Context, s *stream.Sync) (*stream.Synced, error) {
+	log, err := m.log()
+	if err != nil {
+		return nil, fmt.Errorf("reading the log of purges: %w", err)
+	}
+	return log.Sync(ctx, s)
+}
+
+func (m *member) Append(ctx context.Context, a *stream.Append) (*stream.Appended, error) {
+	log, err := m.log()
+	if err != nil {
+		return nil, fmt.Errorf("writing to the log of purges: %w", err)
+	}
+	return log.Append(ctx, a)
+}
+
+func (m *member) Await(ctx context.Context, ring func(), after func() uint64, block time.Duration) error {
+	log, err := m.log()
+	if err != nil {
+		return err
+	}
+	return log.Await(ctx, ring, after, block)
+}
+
+func (m *member) Leave(ctx context.Context, n stream.Node, timeout time.Duration) error {
+	log, err := m.log()
+	if err != nil {
+		return err
+	}
+	return log.Leave(ctx, n, timeout)
 }
 
 // open starts a node, changed by set before, and waits until it is ready.
@@ -115,7 +138,7 @@ func (f *fleet) start(name string, set ...func(*Log)) *member {
 	began := time.Now()
 	m.Log = &Log{
 		Ledger: New(Options{}), Name: name,
-		Fleet:     stream.New(stream.Options{Client: m, Prefix: "edge:", MaxRecords: f.records}),
+		Fleet:     m,
 		Heartbeat: 20 * time.Millisecond,
 		Clock:     func() time.Duration { return time.Since(began) + time.Duration(m.late.Load()) },
 		Log:       slog.New(slog.NewTextHandler(testLog{f.t}, nil)),
@@ -614,7 +637,7 @@ func TestFenceOff(t *testing.T) {
 	if !b.Trusted() {
 		t.Error("fenced")
 	}
-	alone := f.start("alone", func(l *Log) { l.Fence = -1; l.Fleet = stream.New(stream.Options{Client: b}) })
+	alone := f.start("alone", func(l *Log) { l.Fence = -1; l.Fleet = b })
 	if !alone.Trusted() || alone.Ready() {
 		t.Error("a node without a fence is not trusted, or ready without the log")
 	}
