@@ -131,6 +131,56 @@ log {
 #   queue_size = "64MiB"
 # }
 
+# A limit on requests, which sites and routes name in their rate_limits. What is over
+# it is answered with 429 and Retry-After, before the origin hears of it.
+#
+# rate_limit "api" {
+#   # How many in what time.
+#   rate = "100/1m"
+#
+#   # "token_bucket", with a burst: how many at once; "sliding_window" or "fixed_window".
+#   algorithm = "token_bucket"
+#   burst = 20
+#
+#   # What is counted apart. Without this line the client's address, of IPv6 the first
+#   # so many bits.
+#   key = "${req.client_ip} ${req.header["X-Api-Key"]}"
+#   ipv6_prefix = 64
+#
+#   # Once exceeded, refuse for so long. Without this line, until there is room.
+#   block_for = "60s"
+#
+#   # Another rate for some: the first plan that holds.
+#   plan "gold" {
+#     when = starts_with(req.header["X-Api-Key"], "gold-")
+#     rate = "5000/1m"
+#   }
+#
+#   # "all", or "misses": only what reaches the origin.
+#   count = "all"
+#
+#   # Where it is counted: "memory", or "redis" for all nodes together, which is the
+#   # default in a fleet. When Redis fails: "local" (this node's share of the limit),
+#   # "allow" or "deny".
+#   store = "memory"
+#   on_store_error = "local"
+#
+#   # Counts that are kept in memory.
+#   max_keys = 1000000
+#
+#   # Decide, count and log, and let everything pass.
+#   dry_run = false
+#
+#   # RateLimit fields on what is let through, too; and the older X-RateLimit ones.
+#   headers = false
+#   legacy_headers = false
+# }
+#
+# rate_limit "uploads" {
+#   # Not a rate: how many at a time, on each node.
+#   concurrent = 20
+# }
+
 # The memory tier, where responses are stored.
 memory {
   # All of it, overhead included.
@@ -324,6 +374,9 @@ site "main" {
 
   # Where its content comes from. It may be left out if there is only one origin.
   origin = "app"
+
+  # The limits that its requests are under, each of which must let them pass.
+  rate_limits = []
 
   # Whether WebSocket upgrades are let through.
   upgrade = true

@@ -22,7 +22,9 @@ func (d *decoder) file(body hcl.Body) {
 		"redis":   {read: d.redis},
 		"cache":   {read: func(b *hcl.Block) { d.cache = d.cacheBlock(b) }},
 		"origin":  {named: true, read: d.originBlock},
-		"site":    {named: true, read: d.siteBlock},
+
+		"rate_limit": {named: true, read: d.rateLimit},
+		"site":       {named: true, read: d.siteBlock},
 	})
 	d.incomplete = d.failed()
 	d.checkListeners()
