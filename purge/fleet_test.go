@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"edge/cachestore"
 	"edge/cachestore/redis/conn"
 	"edge/cachestore/redis/redistest"
@@ -23,7 +21,7 @@ import (
 type fleet struct {
 	t       testing.TB
 	server  *redistest.Server
-	master  atomic.Pointer[conn.Conn]
+	log     atomic.Pointer[stream.Log]
 	records int // that the stream holds
 }
 
@@ -43,7 +41,7 @@ func (f *fleet) turnTo(s *redistest.Server) {
 	}
 	f.t.Cleanup(func() { c.Close() })
 	f.server = s
-	f.master.Store(c)
+	f.log.Store(stream.New(stream.Options{Client: c, Prefix: "edge:", MaxRecords: f.records}))
 }
 
 // replica starts a server that follows the master until it is cut off. Unlike one that
@@ -74,7 +72,7 @@ func (f *fleet) failover(replica *redistest.Server) {
 	f.turnTo(replica)
 }
 
-// member is one node: its log, and what stands between it and Redis.
+// member is one node, and what stands between it and Redis: it is its own Fleet.
 type member struct {
 	*Log
 	t    testing.TB
@@ -85,20 +83,32 @@ type member struct {
 
 var errCut = errors.New("cut off")
 
-// Do implements stream.Client.
-func (m *member) Do(ctx context.Context, deadline time.Duration, fn func(context.Context, redis.UniversalClient) error) error {
-	if m.cut.Load() {
-		return errCut
-	}
-	return m.f.master.Load().Do(ctx, deadline, fn)
-}
-
-// Master implements stream.Client.
-func (m *member) Master(ctx context.Context, key string) (*redis.Client, error) {
+func (m *member) Sync(ctx context.Context, s *stream.Sync) (*stream.Synced, error) {
 	if m.cut.Load() {
 		return nil, errCut
 	}
-	return m.f.master.Load().Master(ctx, key)
+	return m.f.log.Load().Sync(ctx, s)
+}
+
+func (m *member) Append(ctx context.Context, a *stream.Append) (*stream.Appended, error) {
+	if m.cut.Load() {
+		return nil, errCut
+	}
+	return m.f.log.Load().Append(ctx, a)
+}
+
+func (m *member) Await(ctx context.Context, ring func(), after func() uint64, block time.Duration) error {
+	if m.cut.Load() {
+		return errCut
+	}
+	return m.f.log.Load().Await(ctx, ring, after, block)
+}
+
+func (m *member) Leave(ctx context.Context, n stream.Node, timeout time.Duration) error {
+	if m.cut.Load() {
+		return errCut
+	}
+	return m.f.log.Load().Leave(ctx, n, timeout)
 }
 
 // open starts a node, changed by set before, and waits until it is ready.
@@ -115,7 +125,7 @@ func (f *fleet) start(name string, set ...func(*Log)) *member {
 	began := time.Now()
 	m.Log = &Log{
 		Ledger: New(Options{}), Name: name,
-		Fleet:     stream.New(stream.Options{Client: m, Prefix: "edge:", MaxRecords: f.records}),
+		Fleet:     m,
 		Heartbeat: 20 * time.Millisecond,
 		Clock:     func() time.Duration { return time.Since(began) + time.Duration(m.late.Load()) },
 		Log:       slog.New(slog.NewTextHandler(testLog{f.t}, nil)),
@@ -614,7 +624,7 @@ func TestFenceOff(t *testing.T) {
 	if !b.Trusted() {
 		t.Error("fenced")
 	}
-	alone := f.start("alone", func(l *Log) { l.Fence = -1; l.Fleet = stream.New(stream.Options{Client: b}) })
+	alone := f.start("alone", func(l *Log) { l.Fence = -1 }, func(l *Log) { l.Fleet = b })
 	if !alone.Trusted() || alone.Ready() {
 		t.Error("a node without a fence is not trusted, or ready without the log")
 	}
@@ -655,6 +665,7 @@ func TestTrimmed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.records = 100
+	f.turnTo(f.server)
 	a, b := f.open("a"), f.open("b")
 	e := b.hold("blue")
 	b.cut.Store(true)
@@ -828,8 +839,7 @@ func TestUnknownRecord(t *testing.T) {
 	f := newFleet(t)
 	a := f.open("a")
 	e := a.hold("red")
-	l := stream.New(stream.Options{Client: f.master.Load(), Prefix: "edge:"})
-	if _, err := l.Append(t.Context(), &stream.Append{Records: []stream.Record{{ID: stream.NewID(), Payload: []byte{99}}}, Timeout: time.Second}); err != nil {
+	if _, err := f.log.Load().Append(t.Context(), &stream.Append{Records: []stream.Record{{ID: stream.NewID(), Payload: []byte{99}}}, Timeout: time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	a.until("told", func() bool { return a.Stats().Unknown == 1 })
