@@ -133,6 +133,16 @@ func checksum(whole []byte) uint32 {
 	return crc32.Checksum(whole[codecSum:], crc32.MakeTable(crc32.Castagnoli))
 }
 
+// EncodedSize returns the size of the whole encoding that b is the beginning of;
+// false when it is not one, or too short to tell.
+func EncodedSize(b []byte) (int64, bool) {
+	if len(b) < StampOffset || string(b[:len(codecMagic)]) != codecMagic {
+		return 0, false
+	}
+	size := int64(binary.BigEndian.Uint64(b[8:]))
+	return size, size >= codecFixed
+}
+
 // DecodeEntry is the reverse of AppendEntry. The entry's Sequence is left zero: the
 // caller knows what generation and position are on this node. Nothing in the entry
 // refers to b, and no part of it keeps another in memory. The error is ErrForeign or

@@ -25,13 +25,16 @@ type fleet struct {
 	redis   *redistest.Server
 	url     string // of the origin
 	more    string // lines of redis { }
+	token   string // of the admin listeners; "" is none
 	members []*member
 }
 
 type member struct {
 	*node.Node
-	link *link.Link
-	name string
+	name  string
+	redis string     // URL
+	link  *link.Link // to Redis; nil for none of its own
+	token string
 }
 
 // startFleet starts a Redis and so many nodes before the origin, and waits until
@@ -39,10 +42,9 @@ type member struct {
 func startFleet(tb testing.TB, nodes int, url, more string) *fleet {
 	tb.Helper()
 	f := &fleet{tb: tb, redis: redistest.Start(tb), url: url, more: more}
-	for i := range nodes {
-		m := &member{link: link.Start(tb, f.redis.Addr), name: fmt.Sprintf("edge%d", i)}
-		m.Node = f.start(m)
-		f.members = append(f.members, m)
+	for range nodes {
+		l := link.Start(tb, f.redis.Addr)
+		f.add("redis://" + l.Addr).link = l
 	}
 	for _, m := range f.members {
 		f.together(m)
@@ -50,17 +52,32 @@ func startFleet(tb testing.TB, nodes int, url, more string) *fleet {
 	return f
 }
 
+// add starts one more node.
+func (f *fleet) add(redis string) *member {
+	f.tb.Helper()
+	m := &member{redis: redis, name: fmt.Sprintf("edge%d", len(f.members))}
+	m.Node = f.start(m)
+	f.members = append(f.members, m)
+	return m
+}
+
 func (f *fleet) start(m *member) *node.Node {
 	f.tb.Helper()
-	return configured(f.tb, fmt.Sprintf("redis {\n  url = \"redis://%s\"\n  %s\n}\n", m.link.Addr, f.more)+
-		site(f.url, `"*"`, ""), fmt.Sprintf("name = %q", m.name))
+	m.token = f.token
+	admin := ""
+	if f.token != "" {
+		admin = fmt.Sprintf("token \"test\" {\n    secret = %q\n    scopes = [\"all\"]\n  }", f.token)
+	}
+	text := fmt.Sprintf("server {\n  listen = [\"127.0.0.1:0\"]\n  name = %q\n}\nadmin {\n  listen = \"127.0.0.1:0\"\n  %s\n}\nredis {\n  url = %q\n  %s\n}\n",
+		m.name, admin, m.redis, f.more)
+	return node.Start(f.tb, node.Options{Binary: built(f.tb, raceBinary), Config: text + site(f.url, `"*"`, ""), Token: f.token})
 }
 
 // together waits until a purge on the member reaches all nodes.
 func (f *fleet) together(m *member) {
 	f.tb.Helper()
 	until(f.tb, "a complete receipt from all", func() (receipt, bool) {
-		r, status := m.purge(f.tb, `{"surrogate_keys":["nothing has this key"],"wait":"cluster","timeout":"5s"}`)
+		r, status := m.purge(f.tb, `{"surrogate_keys":["nothing-has-this-key"],"wait":"cluster","timeout":"5s"}`)
 		return r, status == http.StatusOK && len(r.Nodes) >= len(f.members)
 	})
 }
@@ -85,6 +102,9 @@ func (m *member) purge(tb testing.TB, body string) (receipt, int) {
 		tb.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	if m.token != "" {
+		r.Header.Set("Authorization", "Bearer "+m.token)
+	}
 	a := exchange(m.Node, r)
 	var got receipt
 	if a.Status == http.StatusOK || a.Status == http.StatusAccepted {
@@ -156,8 +176,7 @@ func TestFleetShares(t *testing.T) {
 		t.Errorf("Cache-Status %q, %d requests to the origin", a.Header.Get("Cache-Status"), v.Count("/0"))
 	}
 	// A new node does, too.
-	late := &member{link: link.Start(t, f.redis.Addr), name: "late"}
-	late.Node = f.start(late)
+	late := f.add(f.redis.URL)
 	until(t, "a hit of the late node", func() (answer, bool) {
 		a := get(t, late.Node, "/0", "Host", "any.test")
 		return a, a.hit() && v.Count("/0") == 1
@@ -279,6 +298,154 @@ func TestFleetInvalidates(t *testing.T) {
 	}
 }
 
+// TestApplicationPurges: an application on Node tells the fleet what has changed, as
+// the manual shows it, and then nobody gets the old any more.
+func TestApplicationPurges(t *testing.T) {
+	t.Parallel()
+	app := startNodeShop(t)
+	const secret = "a secret of the test, long enough"
+	f := &fleet{tb: t, redis: redistest.Start(t), url: app, token: strings.ReplaceAll(secret, " ", "-")}
+	f.add(f.redis.URL)
+	f.add(f.redis.URL)
+	for _, m := range f.members {
+		f.together(m)
+	}
+	client := node.NewClient()
+	tell := func(method, target, body string) answer {
+		t.Helper()
+		r, err := http.NewRequest(method, app+target, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		return exchange(&node.Node{Client: client}, r)
+	}
+	defer client.CloseIdleConnections()
+	if a := tell("POST", "/-/edge", fmt.Sprintf(`{"url":%q,"token":%q}`, f.members[0].Admin, f.token)); a.Status != http.StatusNoContent {
+		t.Fatalf("status %d, %v", a.Status, a.Err)
+	}
+	product := func(m *member) (version int, hit bool) {
+		t.Helper()
+		a := get(t, m.Node, "/products/7", "Host", "shop.test", "Accept-Language", "de")
+		var p struct{ Version int }
+		if err := json.Unmarshal([]byte(a.Body), &p); err != nil {
+			t.Fatalf("%q: %v", a.Body, err)
+		}
+		return p.Version, a.hit()
+	}
+	for want := 1; want < 4; want++ {
+		for _, m := range f.members {
+			until(t, "a hit", func() (int, bool) { return product(m) })
+		}
+		if a := tell("PUT", "/products/7", `{"name":"new"}`); a.Status != http.StatusOK {
+			t.Fatalf("status %d, %q, %v", a.Status, a.Body, a.Err)
+		}
+		for _, m := range f.members {
+			if got, _ := product(m); got != want+1 {
+				t.Errorf("%s serves version %d after the update to %d", m.name, got, want+1)
+			}
+		}
+	}
+}
+
+// TestSentinelFailover: the master dies, and its successor lacks a purge that had a
+// complete receipt. No node, old or new, serves what was purged, from either tier.
+func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
+	v := startVersions(t)
+	master := redistest.Start(t)
+	replica := master.StartReplica()
+	sentinels := master.StartSentinels(replica)
+	f := &fleet{tb: t, redis: master, url: v.URL}
+	f.add(sentinels.URL)
+	f.add(sentinels.URL)
+	for _, m := range f.members {
+		f.together(m)
+	}
+	for page := range v.now {
+		for _, m := range f.members {
+			until(t, "a hit", func() (answer, bool) {
+				a := get(t, m.Node, path(page), "Host", "any.test", "Accept-Language", "de")
+				return a, a.hit()
+			})
+		}
+	}
+	until(t, "the pages are in Redis, and its replica", func() (int, bool) {
+		n := len(replica.Keys("edge:v1:*"))
+		return n, n >= len(v.now)
+	})
+
+	replica.Do("REPLICAOF", "127.0.0.1", 1) // nobody is there: from now on it learns nothing
+	var want [len(v.now)]int64
+	for page := range v.now {
+		want[page] = v.now[page].Add(1)
+	}
+	if r, status := f.members[0].purge(t, `{"surrogate_keys":["all"],"wait":"cluster","timeout":"20s"}`); status != http.StatusOK || !r.Complete {
+		t.Fatalf("status %d, %+v", status, r)
+	}
+	master.Stop()
+	check := func(when string) {
+		t.Helper()
+		for page := range v.now {
+			for _, m := range f.members {
+				if got := get(t, m.Node, path(page), "Host", "any.test", "Accept-Language", "de").version(t); got != want[page] {
+					t.Errorf("%s: %s serves version %d of page %d, want %d", when, m.name, got, page, want[page])
+				}
+			}
+		}
+	}
+	check("without a master")
+	sentinels.AwaitMaster(replica)
+	check("with the new master")
+	f.add(sentinels.URL)
+	check("with a new node")
+	for _, m := range f.members {
+		f.together(m)
+	}
+	check("in the end")
+}
+
+// TestMemoryHitsLeaveRedisAlone: what is in memory is served without a word to Redis.
+func TestMemoryHitsLeaveRedisAlone(t *testing.T) {
+	t.Parallel()
+	v := startVersions(t)
+	f := startFleet(t, 1, v.URL, "")
+	m := f.members[0].Node
+	for _, page := range []int{0, 1} {
+		until(t, "a hit", func() (answer, bool) {
+			a := get(t, m, path(page), "Accept-Language", "de")
+			return a, a.hit()
+		})
+	}
+	until(t, "both in Redis", func() (int, bool) {
+		n := len(f.redis.Keys("edge:v1:*"))
+		return n, n >= 3 // a page, and one that varies with its index
+	})
+	// The log of purges goes on being read, by scripts. A look-up is none of those.
+	f.redis.Do("CONFIG", "RESETSTAT")
+	for range 500 {
+		for _, page := range []int{0, 1} {
+			if a := get(t, m, path(page), "Accept-Language", "de"); !a.hit() {
+				t.Fatalf("Cache-Status %q", a.Header.Get("Cache-Status"))
+			}
+		}
+	}
+	for _, command := range []string{"get", "getrange"} {
+		if calls := f.redis.Info("commandstats", "cmdstat_"+command); calls != "" {
+			t.Errorf("%s: %s", command, calls)
+		}
+	}
+	// A look-up that does go to Redis shows, or this test would prove nothing.
+	get(t, m, "/3", "Accept-Language", "de")
+	seen := false
+	for _, command := range []string{"get", "getrange"} {
+		seen = seen || f.redis.Info("commandstats", "cmdstat_"+command) != ""
+	}
+	if !seen {
+		t.Error("the look-ups of a miss are not among the commands that are counted")
+	}
+}
+
 // TestRedisTrouble: whatever becomes of Redis, no client notices, and purges made
 // meanwhile are honoured.
 func TestRedisTrouble(t *testing.T) {
@@ -375,6 +542,7 @@ func play(t *testing.T, seed uint64, steps int) {
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	var trouble []string // what happened, for the reader of a failure
+	complete, purges := 0, 0
 	note := func(format string, args ...any) { trouble = append(trouble, fmt.Sprintf(format, args...)) }
 
 	read := func(m *member, page int, more string) {
@@ -406,6 +574,10 @@ func play(t *testing.T, seed uint64, steps int) {
 			`"all":true`,
 		}[random.IntN(5)]
 		r, status := m.purge(t, fmt.Sprintf(`{%s,"soft":%v,"wait":"cluster","timeout":"8s"}`, selector, soft))
+		purges++
+		if r.Complete {
+			complete++
+		}
 		note("%s purges page %d (%s, soft %v): %d %v", m.name, page, selector, soft, status, r.Complete)
 		switch {
 		case status == http.StatusOK && r.Complete && !soft:
@@ -486,6 +658,10 @@ func play(t *testing.T, seed uint64, steps int) {
 				t.Errorf("in the end %s serves version %d of page %d, want %d", m.name, got, page, now)
 			}
 		}
+	}
+	t.Logf("%d of %d receipts were complete", complete, purges)
+	if complete == 0 {
+		t.Error("no receipt was ever complete: nothing was tested")
 	}
 	if t.Failed() {
 		t.Logf("seed %d:\n%s", seed, strings.Join(trouble, "\n"))

@@ -99,6 +99,13 @@ func (l *Ledger) encode(sequence uint64) (Generation, uint64, bool) {
 	return l.timeline.encode(sequence)
 }
 
+// generation returns that of the log which is followed.
+func (l *Ledger) generation() Generation {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.timeline.generation()
+}
+
 // decode returns a sequence such that every record later than the place in the log
 // has a higher one. It returns false when the records from there on are not all
 // known.

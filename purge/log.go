@@ -202,6 +202,10 @@ func (l *Log) Encode(sequence uint64) (generation [16]byte, position uint64, ok 
 	return l.Ledger.encode(sequence)
 }
 
+// Generation returns the generation that this node follows; the zero Generation
+// before it has reached the log for the first time.
+func (l *Log) Generation() Generation { return l.Ledger.generation() }
+
 // Decode returns the sequence on this node that stands for a place in the log. It is
 // false when this node does not know all records after that place: the entry is
 // suspect.

@@ -147,6 +147,14 @@ func (t *timeline) decode(g Generation, position uint64) (uint64, bool) {
 	return sequenceOf(index, min(position-t.spans[index].start, maxPosition), 0), true
 }
 
+// generation returns the current generation; the zero one before any.
+func (t *timeline) generation() Generation {
+	if !t.following() {
+		return Generation{}
+	}
+	return t.spans[len(t.spans)-1].generation
+}
+
 // lineage returns that of the current generation.
 func (t *timeline) lineage() *lineage { return t.lineages[t.spans[len(t.spans)-1].generation] }
 

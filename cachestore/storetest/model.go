@@ -74,8 +74,9 @@ func (m model) delete(e *cachestore.Entry) {
 	delete(m[e.Key].variants, e.Variant)
 }
 
-func asTheModel(t *testing.T, s cachestore.Store) {
-	const keys, steps = 8, 4000
+func (u suite) asTheModel(t *testing.T, s cachestore.Store) {
+	const keys = 8
+	steps := u.times(4000)
 	random := rand.New(rand.NewPCG(3, 5))
 	variants := []string{"", "de", "en", "fr"}
 	m := make(model)

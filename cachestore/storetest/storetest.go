@@ -22,30 +22,42 @@ import (
 // room for 32 MiB of entries and for 32 variants of a key, and take bodies of
 // 64 KiB but none of 16 MiB. When the store has a Close method, it is tested too,
 // and must bear being called again.
-func Run(t *testing.T, open func(t *testing.T) cachestore.Store) {
+func Run(t *testing.T, open func(t *testing.T) cachestore.Store) { suite{1}.run(t, open) }
+
+// RunBriefly is Run with a tenth of the repetitions, for stores whose every call is a
+// round trip. It leaves out no test.
+func RunBriefly(t *testing.T, open func(t *testing.T) cachestore.Store) { suite{10}.run(t, open) }
+
+// suite is one way to run the tests.
+type suite struct{ shrink int }
+
+// times returns how often something is to be repeated in place of n times.
+func (u suite) times(n int) int { return n / u.shrink }
+
+func (u suite) run(t *testing.T, open func(t *testing.T) cachestore.Store) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, cachestore.Store)
 	}{
-		{"read your writes", readYourWrites},
-		{"last write wins", lastWriteWins},
+		{"read your writes", u.readYourWrites},
+		{"last write wins", u.lastWriteWins},
 		{"older is refused", olderIsRefused},
 		{"whole entry", wholeEntry},
 		{"keys apart", keysApart},
-		{"variants", variants},
+		{"variants", u.variants},
 		{"variants stay apart", variantsStayApart},
-		{"plain and varied replace each other", plainAndVaried},
+		{"plain and varied replace each other", u.plainAndVaried},
 		{"older cannot change kind", olderCannotChangeKind},
 		{"lists of fields newest first", listsNewestFirst},
 		{"four lists at most", fourLists},
-		{"delete", deleteExactly},
+		{"delete", u.deleteExactly},
 		{"delete a variant", deleteVariant},
 		{"too large", tooLarge},
 		{"of no more use", ofNoMoreUse},
 		{"context ended", contextEnded},
-		{"as the model", asTheModel},
-		{"all at once", allAtOnce},
-		{"newest stays", newestStays},
+		{"as the model", u.asTheModel},
+		{"all at once", u.allAtOnce},
+		{"newest stays", u.newestStays},
 		{"close", closing},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
@@ -158,29 +170,29 @@ func varies(t *testing.T, s cachestore.Store, key cachestore.Key, want ...[]stri
 	}
 }
 
-func readYourWrites(t *testing.T, s cachestore.Store) {
-	for n := range 3000 {
+func (u suite) readYourWrites(t *testing.T, s cachestore.Store) {
+	for n := range u.times(3000) {
 		put(t, s, entry(key(n), "first"))
 		finds(t, s, key(n), "", "first")
 	}
-	for n := range 3000 {
+	for n := range u.times(3000) {
 		finds(t, s, key(n), "", "first")
 	}
 }
 
-func lastWriteWins(t *testing.T, s cachestore.Store) {
-	for n := range 1500 {
+func (u suite) lastWriteWins(t *testing.T, s cachestore.Store) {
+	for n := range u.times(1500) {
 		put(t, s, entry(key(n), "first"))
 		put(t, s, entry(key(n), "second"))
 		finds(t, s, key(n), "", "second")
 	}
 	// By now a store that applies its writes late has applied most of them.
-	for n := range 1500 {
+	for n := range u.times(1500) {
 		finds(t, s, key(n), "", "second")
 		put(t, s, entry(key(n), "third and longer than the others"))
 		finds(t, s, key(n), "", "third and longer than the others")
 	}
-	for n := range 1500 {
+	for n := range u.times(1500) {
 		finds(t, s, key(n), "", "third and longer than the others")
 	}
 }
@@ -287,8 +299,8 @@ func keysApart(t *testing.T, s cachestore.Store) {
 	finds(t, s, key(1), "1", "one")
 }
 
-func variants(t *testing.T, s cachestore.Store) {
-	for n := range 500 {
+func (u suite) variants(t *testing.T, s cachestore.Store) {
+	for n := range u.times(500) {
 		put(t, s, varied(key(n), "German", "de", "accept-language"))
 		finds(t, s, key(n), "de", "German")
 		varies(t, s, key(n), []string{"accept-language"})
@@ -298,7 +310,7 @@ func variants(t *testing.T, s cachestore.Store) {
 		finds(t, s, key(n), "en", "new English")
 		finds(t, s, key(n), "de", "German")
 	}
-	for n := range 500 {
+	for n := range u.times(500) {
 		finds(t, s, key(n), "en", "new English")
 		finds(t, s, key(n), "de", "German")
 		varies(t, s, key(n), []string{"accept-language"})
@@ -320,8 +332,8 @@ func variantsStayApart(t *testing.T, s cachestore.Store) {
 	finds(t, s, key(2), "de", "two")
 }
 
-func plainAndVaried(t *testing.T, s cachestore.Store) {
-	for n := range 200 {
+func (u suite) plainAndVaried(t *testing.T, s cachestore.Store) {
+	for n := range u.times(200) {
 		put(t, s, entry(key(n), "plain"))
 		put(t, s, varied(key(n), "German", "de", "accept-language"))
 		varies(t, s, key(n), []string{"accept-language"})
@@ -339,7 +351,7 @@ func plainAndVaried(t *testing.T, s cachestore.Store) {
 		finds(t, s, key(n), "en", "")
 		finds(t, s, key(n), "fr", "French")
 	}
-	for n := range 200 {
+	for n := range u.times(200) {
 		varies(t, s, key(n), []string{"accept-language"})
 		finds(t, s, key(n), "de", "")
 		finds(t, s, key(n), "fr", "French")
@@ -400,8 +412,8 @@ func fourLists(t *testing.T, s cachestore.Store) {
 	}
 }
 
-func deleteExactly(t *testing.T, s cachestore.Store) {
-	for n := range 500 {
+func (u suite) deleteExactly(t *testing.T, s cachestore.Store) {
+	for n := range u.times(500) {
 		first := entry(key(n), "first")
 		second := entry(key(n), "second")
 		second.Received = first.Received.Add(time.Millisecond)
@@ -421,7 +433,7 @@ func deleteExactly(t *testing.T, s cachestore.Store) {
 		put(t, s, third)
 		finds(t, s, key(n), "", "third")
 	}
-	for n := range 500 {
+	for n := range u.times(500) {
 		found := s.Get(background, key(n), "")
 		if found.Entry == nil {
 			t.Fatal("an entry that was put after a delete is gone")
@@ -429,7 +441,7 @@ func deleteExactly(t *testing.T, s cachestore.Store) {
 		s.Delete(background, found.Entry)
 		finds(t, s, key(n), "", "")
 	}
-	for n := range 500 {
+	for n := range u.times(500) {
 		finds(t, s, key(n), "", "")
 		finds(t, s, key(n+10_000), "", "other")
 	}
@@ -516,8 +528,9 @@ func contextEnded(t *testing.T, s cachestore.Store) {
 	finds(t, s, key(2), "de", "German")
 }
 
-func allAtOnce(t *testing.T, s cachestore.Store) {
-	const workers, keys, steps = 8, 12, 1500
+func (u suite) allAtOnce(t *testing.T, s cachestore.Store) {
+	const workers, keys = 8, 12
+	steps := u.times(1500)
 	languages := []string{"de", "en", "fr"}
 	var running sync.WaitGroup
 	for worker := range workers {
@@ -580,8 +593,9 @@ func whole(e *cachestore.Entry) bool {
 
 // newestStays races writers of one slot: whatever their order, the highest
 // sequence is what remains.
-func newestStays(t *testing.T, s cachestore.Store) {
-	const writers, rounds = 6, 60
+func (u suite) newestStays(t *testing.T, s cachestore.Store) {
+	const writers = 6
+	rounds := u.times(60)
 	for n := range rounds {
 		var running sync.WaitGroup
 		for w := range writers {

@@ -37,20 +37,27 @@ type Store struct {
 	queued  atomic.Int64 // bytes
 	counts  counts
 
-	mu      sync.Mutex             // guards what follows; nothing waits under it
-	closed  bool                   // and with it the queues
-	waiting map[cachestore.Key]int // writes that the shared tier does not show yet
-	looks   map[lookKey]*look      // look-ups in the shared tier under way
+	mu     sync.Mutex // guards what follows; nothing waits under it
+	closed bool       // and with it the queues
+	busy   map[cachestore.Key]*traffic
 
 	ctx     context.Context // of the writers; ends when Close has waited for long enough
-	end     context.CancelFunc
+	cancel  context.CancelFunc
 	writers sync.WaitGroup
+}
+
+// traffic is what is under way between a key and the shared tier. Its fields are
+// guarded by Store.mu; with the last of them it goes.
+type traffic struct {
+	writes int              // that the shared tier does not show yet
+	looks  map[string]*look // that others may join, by variant
 }
 
 // write is an entry to be put into the shared tier, or deleted there.
 type write struct {
 	entry  *cachestore.Entry
 	remove bool
+	large  bool // memory has no room for it
 }
 
 type counts struct {
@@ -74,9 +81,8 @@ func New(o Options) *Store {
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
 	}
-	s := &Store{options: o, seed: maphash.MakeSeed(),
-		waiting: make(map[cachestore.Key]int), looks: make(map[lookKey]*look)}
-	s.ctx, s.end = context.WithCancel(context.Background())
+	s := &Store{options: o, seed: maphash.MakeSeed(), busy: make(map[cachestore.Key]*traffic)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for range o.Writers {
 		queue := make(chan write, max(1, o.Queue/o.Writers))
 		s.queues = append(s.queues, queue)
@@ -98,64 +104,87 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 
 // Put implements cachestore.Store. The error is the memory tier's. What that one
 // had no room for goes to the shared tier all the same, where it is found some time
-// after Put has returned.
+// after Put has returned. A write that the queue has no room for is dropped: memory
+// hides what the shared tier has, for as long as it holds the entry itself.
 func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
+	s.announce(e.Key)
 	err := s.options.Memory.Put(ctx, e)
-	if !errors.Is(err, cachestore.ErrOlder) {
-		s.enqueue(write{entry: e})
+	if errors.Is(err, cachestore.ErrOlder) {
+		s.withdraw(e.Key)
+		return err
 	}
+	s.enqueue(write{entry: e, large: errors.Is(err, cachestore.ErrTooLarge)})
 	return err
 }
 
-// Delete implements cachestore.Store.
+// Delete implements cachestore.Store. When the queue has no room for it, the entry
+// may be found in the shared tier again, and is to be judged again.
 func (s *Store) Delete(ctx context.Context, e *cachestore.Entry) {
+	s.announce(e.Key)
 	s.options.Memory.Delete(ctx, e)
 	s.enqueue(write{entry: e, remove: true})
 }
 
-// lookKey names a look-up in the shared tier.
-type lookKey struct {
-	key     cachestore.Key
-	variant string
-}
-
-// look is one under way, which others wait for.
+// look is a look-up in the shared tier that is under way.
 type look struct {
 	done  chan struct{}
-	late  bool             // guarded by Store.mu: the key was written to meanwhile
+	late  bool             // guarded by Store.mu: the key was written to since it began
 	found cachestore.Found // once done is closed
 }
 
 // look asks the shared tier, once for all who ask at the same time. While a write
 // of the key is on its way there, only memory knows what holds.
 func (s *Store) look(ctx context.Context, key cachestore.Key, variant string) cachestore.Found {
-	name := lookKey{key, variant}
-	s.mu.Lock()
-	if s.closed || s.waiting[key] > 0 {
-		s.mu.Unlock()
+	l, lead := s.join(key, variant)
+	switch {
+	case l == nil:
+		return cachestore.Found{}
+	case lead:
+		defer s.end(l, key, variant) // also when the tier panics: nobody waits for ever
+		// Others wait for it: it must not end with the one client that came first.
+		l.found = s.fetch(context.WithoutCancel(ctx), l, key, variant)
+		return l.found
+	}
+	select {
+	case <-l.done:
+		return l.found
+	case <-ctx.Done():
 		return cachestore.Found{}
 	}
-	if l := s.looks[name]; l != nil {
-		s.mu.Unlock()
-		select {
-		case <-l.done:
-			return l.found
-		case <-ctx.Done():
-			return cachestore.Found{}
-		}
-	}
-	l := &look{done: make(chan struct{})}
-	s.looks[name] = l
-	s.mu.Unlock()
-	// Others wait for it: it must not end with the one client that came first.
-	l.found = s.fetch(context.WithoutCancel(ctx), l, key, variant)
+}
+
+// join returns the look-up under way, or a new one for the caller to lead, or nil
+// where the shared tier must not be asked.
+func (s *Store) join(key cachestore.Key, variant string) (l *look, lead bool) {
 	s.mu.Lock()
-	if s.looks[name] == l {
-		delete(s.looks, name)
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false
+	}
+	t := s.trafficLocked(key)
+	if t.writes > 0 {
+		return nil, false
+	}
+	if l := t.looks[variant]; l != nil {
+		return l, false
+	}
+	if t.looks == nil {
+		t.looks = make(map[string]*look)
+	}
+	l = &look{done: make(chan struct{})}
+	t.looks[variant] = l
+	return l, true
+}
+
+// end lets go those who wait for the look-up.
+func (s *Store) end(l *look, key cachestore.Key, variant string) {
+	s.mu.Lock()
+	if t := s.busy[key]; t != nil && t.looks[variant] == l {
+		delete(t.looks, variant)
+		s.idleLocked(key, t)
 	}
 	s.mu.Unlock()
 	close(l.done)
-	return l.found
 }
 
 // fetch asks the shared tier, and brings what it has into memory. A suspect entry
@@ -174,50 +203,80 @@ func (s *Store) fetch(ctx context.Context, l *look, key cachestore.Key, variant 
 		return found
 	}
 	s.counts.hits.Add(1)
-	if s.options.Memory.Put(ctx, found.Entry) != nil {
-		return found
-	}
+	err := s.options.Memory.Put(ctx, found.Entry)
 	s.mu.Lock()
 	late := l.late
 	s.mu.Unlock()
-	if late {
-		// Memory had been written to before, or the write would have hidden this one.
+	if late && err == nil {
+		// The write may have been through with memory before this.
 		s.options.Memory.Delete(ctx, found.Entry)
-		return cachestore.Found{}
 	}
-	if inMemory := s.options.Memory.Get(ctx, key, variant); inMemory.Entry != nil {
-		return inMemory // with the marks that all others see
+	inMemory := s.options.Memory.Get(ctx, key, variant) // with the marks that all others see
+	if late || errors.Is(err, cachestore.ErrOlder) || inMemory.Entry != nil {
+		return inMemory
 	}
-	return found
+	return found // memory had no room
 }
 
-// enqueue hands a write to the key's writer, or drops it when there are too many.
-// Look-ups of the key that are under way bring nothing into memory any more.
+// announce says that the key is about to be written to, before memory is. From now
+// on, until the write has reached the shared tier, nothing is looked up there, and
+// what look-ups under way bring along stays out of memory.
+func (s *Store) announce(key cachestore.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.trafficLocked(key)
+	t.writes++
+	for _, l := range t.looks {
+		l.late = true
+	}
+	t.looks = nil // nobody joins them any more
+}
+
+// withdraw is the end of an announced write.
+func (s *Store) withdraw(key cachestore.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.withdrawLocked(key)
+}
+
+func (s *Store) withdrawLocked(key cachestore.Key) {
+	t := s.busy[key]
+	t.writes--
+	s.idleLocked(key, t)
+}
+
+func (s *Store) trafficLocked(key cachestore.Key) *traffic {
+	t := s.busy[key]
+	if t == nil {
+		t = &traffic{}
+		s.busy[key] = t
+	}
+	return t
+}
+
+func (s *Store) idleLocked(key cachestore.Key, t *traffic) {
+	if t.writes == 0 && len(t.looks) == 0 {
+		delete(s.busy, key)
+	}
+}
+
+// enqueue hands an announced write to the key's writer, or drops it when there are
+// too many.
 func (s *Store) enqueue(w write) {
 	key, size := w.entry.Key, w.size()
 	queue := s.queues[maphash.String(s.seed, string(key))%uint64(len(s.queues))]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, l := range s.looks {
-		if name.key == key {
-			l.late = true
-			delete(s.looks, name) // and nobody joins them
+	if !s.closed && s.queued.Load()+size <= s.options.QueueBytes {
+		select {
+		case queue <- w:
+			s.queued.Add(size)
+			return
+		default:
 		}
 	}
-	if s.closed {
-		return
-	}
-	if s.queued.Load()+size > s.options.QueueBytes {
-		s.counts.dropped.Add(1)
-		return
-	}
-	select {
-	case queue <- w:
-		s.queued.Add(size)
-		s.waiting[key]++
-	default:
-		s.counts.dropped.Add(1)
-	}
+	s.counts.dropped.Add(1)
+	s.withdrawLocked(key)
 }
 
 // size is what the write holds.
@@ -228,17 +287,6 @@ func (w *write) size() int64 {
 	return w.entry.Cost()
 }
 
-// written takes a write off those that wait.
-func (s *Store) written(w *write) {
-	s.queued.Add(-w.size())
-	key := w.entry.Key
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.waiting[key]--; s.waiting[key] == 0 {
-		delete(s.waiting, key)
-	}
-}
-
 func (s *Store) writeAll(queue <-chan write) {
 	for w := range queue {
 		switch {
@@ -247,19 +295,34 @@ func (s *Store) writeAll(queue <-chan write) {
 		case w.remove:
 			s.options.Shared.Delete(s.ctx, w.entry)
 		default:
-			s.put(w.entry)
+			s.put(&w)
 		}
-		s.written(&w)
+		s.queued.Add(-w.size())
+		s.withdraw(w.entry.Key)
 	}
 }
 
-func (s *Store) put(e *cachestore.Entry) {
-	switch err := s.options.Shared.Put(s.ctx, e); {
+func (s *Store) put(w *write) {
+	switch err := s.options.Shared.Put(s.ctx, w.entry); {
 	case err == nil:
 		s.counts.written.Add(1)
+		if w.large {
+			s.uncover(w.entry)
+		}
 	case errors.Is(err, cachestore.ErrOlder): // another node was faster: as good
 	default:
 		s.counts.failed.Add(1)
+	}
+}
+
+// uncover deletes from memory what the entry has taken the place of. Memory could
+// not, and what it has would hide the shared tier's for as long as it is there.
+func (s *Store) uncover(e *cachestore.Entry) {
+	for _, variant := range []string{"", e.Variant} {
+		old := s.options.Memory.Get(s.ctx, e.Key, variant).Entry
+		if old != nil && (old.Sequence < e.Sequence || old.Sequence == e.Sequence && !old.Received.After(e.Received)) {
+			s.options.Memory.Delete(s.ctx, old)
+		}
 	}
 }
 
@@ -275,12 +338,12 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	if ctx.Err() != nil {
-		s.end()
+		s.cancel()
 	}
-	stop := context.AfterFunc(ctx, s.end)
+	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
 	s.writers.Wait()
-	s.end()
+	s.cancel()
 	return ctx.Err()
 }
 
@@ -291,7 +354,7 @@ type Stats struct {
 	Misses  int64 `json:"misses"`       // look-ups there that found nothing
 	Written int64 `json:"written"`      // entries taken by the shared tier
 	Failed  int64 `json:"failed"`       // entries that it did not take
-	Dropped int64 `json:"dropped"`      // writes for which the queue had no room
+	Dropped int64 `json:"dropped"`      // writes for which the queue had no room, or that came after Close
 	Waiting int64 `json:"waiting"`      // writes that wait now
 	Bytes   int64 `json:"waiting_size"` // that their entries hold
 }

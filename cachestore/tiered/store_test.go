@@ -36,8 +36,14 @@ func open(t testing.TB, o Options) *Store {
 	return s
 }
 
+// roomy is a queue that drops nothing of the suite, which writes as fast as it can:
+// of a delete that was dropped, what the shared tier has would come back.
+const roomy = 1 << 17
+
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) cachestore.Store { return open(t, Options{Shared: openMemory(t)}) })
+	storetest.Run(t, func(t *testing.T) cachestore.Store {
+		return open(t, Options{Shared: openMemory(t), Queue: roomy, QueueBytes: 1 << 30})
+	})
 }
 
 func key(target string) cachestore.Key {
@@ -219,6 +225,263 @@ func TestWritesOvertakeLookUps(t *testing.T) {
 		if got := text(s.Get(t.Context(), key("/"), "")); got != want {
 			t.Errorf("remove %v: got %q, want %q", remove, got, want)
 		}
+	}
+}
+
+// near is a memory tier that can be looked into between its steps.
+type near struct {
+	cachestore.Store
+	put, deleted func() // if set: called before an entry is put, after one was deleted
+	large        int64  // if set: size of bodies for which there is no room
+	refuses      error  // if set: for all entries
+}
+
+func (n *near) Put(ctx context.Context, e *cachestore.Entry) error {
+	if n.put != nil {
+		n.put()
+	}
+	if n.refuses != nil {
+		return n.refuses
+	}
+	if n.large > 0 && e.Body.Size() >= n.large {
+		return cachestore.ErrTooLarge
+	}
+	return n.Store.Put(ctx, e)
+}
+
+func (n *near) Delete(ctx context.Context, e *cachestore.Entry) {
+	n.Store.Delete(ctx, e)
+	if n.deleted != nil {
+		n.deleted()
+	}
+}
+
+// TestDeletesOvertakeLookUps: a look-up that ends in the middle of a Delete does not
+// bring the entry back.
+func TestDeletesOvertakeLookUps(t *testing.T) {
+	memory := &near{Store: openMemory(t)}
+	far := &shared{Store: openMemory(t), get: make(chan struct{}), entered: make(chan struct{}, 1)}
+	old := entry("/", "old", 1)
+	far.Store.Put(t.Context(), old)
+	s := open(t, Options{Memory: memory, Shared: far})
+	done := make(chan string, 1)
+	go func() { done <- text(s.Get(t.Context(), key("/"), "")) }()
+	<-far.entered
+	memory.deleted = func() { // by the test's Delete: the look-up is held up
+		memory.deleted = nil
+		close(far.get)
+		if got := <-done; got != "" {
+			t.Errorf("got %q while it was being deleted", got)
+		}
+	}
+	s.Delete(t.Context(), old)
+	if got := text(memory.Get(t.Context(), key("/"), "")); got != "" {
+		t.Errorf("memory has %q, which was deleted", got)
+	}
+}
+
+// TestNothingIsLookedUpUnderAWrite: what the shared tier has is of before the write,
+// from the moment that memory may be of after it.
+func TestNothingIsLookedUpUnderAWrite(t *testing.T) {
+	memory := &near{Store: openMemory(t)}
+	far := &shared{Store: openMemory(t)}
+	far.Store.Put(t.Context(), entry("/", "old", 1))
+	s := open(t, Options{Memory: memory, Shared: far})
+	memory.put = func() {
+		memory.put = nil
+		if got := text(s.Get(t.Context(), key("/"), "")); got != "" {
+			t.Errorf("got %q", got)
+		}
+	}
+	if err := s.Put(t.Context(), entry("/", "new", 2)); err != nil {
+		t.Fatal(err)
+	}
+	if n := far.gets.Load(); n != 0 {
+		t.Errorf("%d look-ups", n)
+	}
+}
+
+// TestMemoryKnowsBetter: when memory has got something newer while the shared tier
+// was asked, that is the answer.
+func TestMemoryKnowsBetter(t *testing.T) {
+	memory := openMemory(t)
+	far := &shared{Store: openMemory(t), get: make(chan struct{}), entered: make(chan struct{}, 1)}
+	far.Store.Put(t.Context(), entry("/", "old", 1))
+	s := open(t, Options{Memory: memory, Shared: far})
+	got := make(chan string, 1)
+	go func() { got <- text(s.Get(t.Context(), key("/"), "")) }()
+	<-far.entered
+	memory.Put(t.Context(), entry("/", "new", 2))
+	close(far.get)
+	if got := <-got; got != "new" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestMemoryKnowsThatThereIsNothing: what is older than what memory has seen is no
+// answer, though memory has no other.
+func TestMemoryKnowsThatThereIsNothing(t *testing.T) {
+	far := &shared{Store: openMemory(t)}
+	far.Store.Put(t.Context(), entry("/", "old", 1))
+	s := open(t, Options{Memory: &near{Store: openMemory(t), refuses: cachestore.ErrOlder}, Shared: far})
+	if got := text(s.Get(t.Context(), key("/"), "")); got != "" {
+		t.Errorf("got %q", got)
+	}
+	s.options.Memory = &near{Store: openMemory(t), refuses: cachestore.ErrTooLarge}
+	if got := text(s.Get(t.Context(), key("/"), "")); got != "old" {
+		t.Errorf("got %q, where memory has no room for it", got)
+	}
+}
+
+// TestNobodyJoinsALateLookUp: whoever asks after a write has been through asks anew,
+// though an older look-up is still under way.
+func TestNobodyJoinsALateLookUp(t *testing.T) {
+	memory := openMemory(t)
+	far := &shared{Store: openMemory(t), get: make(chan struct{}), entered: make(chan struct{}, 2)}
+	far.Store.Put(t.Context(), entry("/", "old", 1))
+	s := open(t, Options{Memory: memory, Shared: far})
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Get(t.Context(), key("/"), "") })
+	<-far.entered
+	e := entry("/", "new", 2)
+	s.Put(t.Context(), e)
+	eventually(t, "the write is through", func() bool { return len(busy(s)) == 0 })
+	memory.Delete(t.Context(), e) // evicted
+	wg.Go(func() {
+		if got := text(s.Get(t.Context(), key("/"), "")); got != "new" {
+			t.Errorf("got %q", got)
+		}
+	})
+	<-far.entered
+	close(far.get)
+	wg.Wait()
+}
+
+// TestAnotherVariantIsWritten: of a look-up that a write of another variant has
+// overtaken nothing stays in memory, and what memory has is found.
+func TestAnotherVariantIsWritten(t *testing.T) {
+	variant := func(name string) *cachestore.Entry {
+		e := entry("/", name, 1)
+		e.Variant, e.VaryOn = name, []string{"accept-language"}
+		return e
+	}
+	far := &shared{Store: openMemory(t), get: make(chan struct{}), entered: make(chan struct{}, 1)}
+	far.Store.Put(t.Context(), variant("de"))
+	s := open(t, Options{Shared: far})
+	got := make(chan string, 1)
+	go func() { got <- text(s.Get(t.Context(), key("/"), "de")) }()
+	<-far.entered
+	s.Put(t.Context(), variant("en"))
+	close(far.get)
+	<-got // found or not: nobody has promised
+	far.entered = nil
+	for _, name := range []string{"de", "en"} {
+		// Until the write has reached the shared tier, that one is not asked.
+		eventually(t, name+" is found", func() bool { return text(s.Get(t.Context(), key("/"), name)) == name })
+	}
+}
+
+// TestPanicsAreNotForever: a look-up that panics lets go those who wait for it, and
+// the next is made anew.
+func TestPanicsAreNotForever(t *testing.T) {
+	far := &shared{Store: openMemory(t), get: make(chan struct{}), entered: make(chan struct{}, 1)}
+	s := open(t, Options{Memory: &near{Store: openMemory(t), put: func() { panic("memory") }}, Shared: far})
+	far.Store.Put(t.Context(), entry("/", "there", 1))
+	led, joined := make(chan any, 1), make(chan struct{})
+	go func() {
+		defer func() { led <- recover() }()
+		s.Get(t.Context(), key("/"), "")
+	}()
+	<-far.entered
+	l, lead := s.join(key("/"), "")
+	if lead {
+		t.Fatal("the look-up under way is not joined")
+	}
+	go func() {
+		<-l.done
+		close(joined)
+	}()
+	close(far.get)
+	if got := <-led; got != "memory" {
+		t.Errorf("recovered %v", got)
+	}
+	<-joined
+	if keys := busy(s); len(keys) > 0 {
+		t.Errorf("left behind: %q", keys)
+	}
+}
+
+// TestLargeEntriesAreUncovered: an entry that only the shared tier has room for is
+// found there, also where memory has an older one.
+func TestLargeEntriesAreUncovered(t *testing.T) {
+	memory := &near{Store: openMemory(t), large: 5}
+	far := &shared{Store: openMemory(t)}
+	s := open(t, Options{Memory: memory, Shared: far})
+	if err := s.Put(t.Context(), entry("/", "old", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(t.Context(), entry("/", "large", 2)); !errors.Is(err, cachestore.ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Put(t.Context(), entry("/", "large but old", 1)); !errors.Is(err, cachestore.ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	eventually(t, "all is written", func() bool { return len(busy(s)) == 0 })
+	for range 2 {
+		if got := text(s.Get(t.Context(), key("/"), "")); got != "large" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+// eventually waits for what comes true on its own.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for too long until %s", what)
+		}
+	}
+}
+
+// busy returns the keys for which something is under way.
+func busy(s *Store) (keys []cachestore.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.busy {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// TestNothingIsLeftBehind: keys do not stay in the tables.
+func TestNothingIsLeftBehind(t *testing.T) {
+	s := open(t, Options{Shared: openMemory(t), Queue: 2, Writers: 1})
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for n := range 500 {
+				e := entry("/"+string(rune('a'+n%20)), "text", uint64(n*worker))
+				s.Get(t.Context(), e.Key, "")
+				s.Put(t.Context(), e)
+				s.Delete(t.Context(), e)
+			}
+		})
+	}
+	wg.Wait()
+	s.Put(t.Context(), entry("/", "new", 2))
+	if err := s.Put(t.Context(), entry("/", "old", 1)); !errors.Is(err, cachestore.ErrOlder) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Put(t.Context(), entry("/late", "late", 1))
+	if keys := busy(s); len(keys) > 0 {
+		t.Errorf("left behind: %q", keys)
+	}
+	if stats := s.Stats(); stats.Waiting != 0 || stats.Bytes != 0 || stats.Dropped == 0 {
+		t.Errorf("%+v", stats)
 	}
 }
 

@@ -182,6 +182,9 @@ func TestServerGoneAndBack(t *testing.T) {
 		s.Restart()
 		await(t, c, "Redis to be back", isUp)
 	}
+	if err := c.Close(); err != nil { // and with it the last line of the log
+		t.Error(err)
+	}
 	if got := log.String(); strings.Count(got, "is unavailable") != 2 || strings.Count(got, "available again") != 2 {
 		t.Errorf("the log says\n%s", got)
 	}
@@ -400,6 +403,17 @@ func TestClusterLeadsToEachMaster(t *testing.T) {
 			return client.Get(ctx, fmt.Sprint("key ", n%20)).Err()
 		})
 	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err := c.ping(ctx)
+		cancel()
+		if errors.Is(err, errClusterDown) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a cluster that is down answers a probe with %v", err)
+		}
+	}
 	cluster.Nodes[0].Restart()
 	await(t, c, "the cluster to be whole", isUp)
 }
@@ -470,6 +484,29 @@ func TestClosed(t *testing.T) {
 	calls.Wait()
 	if err := ping(c); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
+	}
+	s.Thaw()
+	for deadline := time.Now().Add(20 * time.Second); s.Info("clients", "connected_clients") != "1"; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("connections stay open") // the one is the test's own
+		}
+	}
+}
+
+// Close returns when the watcher is gone, also when it is waiting for Redis. It is
+// not parallel, so that there is no other.
+func TestCloseWaits(t *testing.T) {
+	s := redistest.Start(t)
+	s.Stop()
+	for range 20 {
+		c := open(t, Options{URL: s.URL})
+		fail(t, c, time.Second, FaultRefused)
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := goroutines(); strings.Contains(left, "(*Conn).watch") {
+			t.Fatalf("still running:\n%s", left)
+		}
 	}
 }
 

@@ -20,14 +20,20 @@ import (
 func (n *Node) admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", reading(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, status{"ok"})
+		writeJSON(w, http.StatusOK, status{Status: "ok"})
 	}))
 	mux.Handle("/readyz", reading(func(w http.ResponseWriter, _ *http.Request) {
 		if phase := n.phase(); phase != phaseReady {
-			writeJSON(w, http.StatusServiceUnavailable, status{phase.String()})
+			writeJSON(w, http.StatusServiceUnavailable, status{Status: phase.String()})
 			return
 		}
-		writeJSON(w, http.StatusOK, status{"ready"})
+		if n.fleet != nil {
+			if lacks := n.fleet.degraded(); lacks != "" {
+				writeJSON(w, http.StatusOK, status{"degraded", lacks}) // it serves, and must not be taken out
+				return
+			}
+		}
+		writeJSON(w, http.StatusOK, status{Status: "ready"})
 	}))
 
 	read := func(path string, h http.HandlerFunc) { mux.Handle(path, n.demand(reading(h), scopeRead)) }
@@ -174,6 +180,7 @@ func hostname(authority string) string {
 // status is the answer of the two probes.
 type status struct {
 	Status string `json:"status"`
+	Detail string `json:"detail,omitempty"`
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {

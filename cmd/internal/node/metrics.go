@@ -48,6 +48,9 @@ func (e *exporter) Describe(ch chan<- *prometheus.Desc) {
 	for i := range nodeFigures {
 		ch <- nodeFigures[i].desc
 	}
+	for i := range fleetFigures {
+		ch <- fleetFigures[i].desc
+	}
 	for i := range originFigures {
 		ch <- originFigures[i].desc
 	}
@@ -66,6 +69,11 @@ func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 	stats := e.node.Stats()
 	for _, f := range nodeFigures {
 		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(&stats))
+	}
+	if stats.Fleet != nil {
+		for _, f := range fleetFigures {
+			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(stats.Fleet))
+		}
 	}
 	for _, o := range e.node.origins {
 		stats := stats.Origins[o.name]
@@ -148,6 +156,39 @@ var nodeFigures = []figure[Stats]{
 	counter("purge_calls_incomplete_total", "Calls answered before every node that was waited for had applied the purge.", func(s *Stats) int64 { return s.PurgeCalls.Incomplete }),
 	counter("purge_calls_not_recorded_total", "Calls applied on this node alone, for want of the fleet's log.", func(s *Stats) int64 { return s.PurgeCalls.NotRecorded }),
 	counter("purge_calls_refused_total", "Calls of the purge interface not understood, or not allowed.", func(s *Stats) int64 { return s.PurgeCalls.Refused }),
+}
+
+// fleetFigures are what a node counts that has others beside it.
+var fleetFigures = []figure[FleetStats]{
+	gauge("redis_up", "1 while Redis is asked, 0 after it has failed to answer.", func(s *FleetStats) int { return oneIf(s.RedisUp) }),
+	gauge("redis_clock_skew_seconds", "By how much the clock of Redis is ahead.", func(s *FleetStats) float64 { return s.Skew }),
+	counter("redis_commands_total", "Commands sent to Redis.", func(s *FleetStats) uint64 { return s.Commands }),
+
+	gauge("purge_log_ready", "1 while the log of purges is followed, and holds all that this node knows.", func(s *FleetStats) int { return oneIf(s.Log.ReadyNow) }),
+	gauge("purge_log_fenced", "1 while all that is stored is suspect, for want of news.", func(s *FleetStats) int { return oneIf(s.Log.FencedNow) }),
+	gauge("purge_log_lag_seconds", "Time since the log of purges was last read.", func(s *FleetStats) float64 { return s.Log.SilentNow }),
+	gauge("purge_log_position", "Latest record of the log applied.", func(s *FleetStats) uint64 { return s.Log.PositionNow }),
+	gauge("purge_log_waiting", "Purges on their way to the log.", func(s *FleetStats) int { return s.Log.WaitingNow }),
+	counter("purge_log_rewritten_total", "Records given back to a log that had lost them.", func(s *FleetStats) uint64 { return s.Log.Rewritten }),
+	counter("purge_log_generations_total", "Times that the log became another one.", func(s *FleetStats) uint64 { return s.Log.Generations }),
+	counter("purge_log_holes_total", "Times that records of the log were missed.", func(s *FleetStats) uint64 { return s.Log.Holes }),
+	counter("purge_log_dropped_total", "Purges applied here alone that there was no room to keep for the log.", func(s *FleetStats) uint64 { return s.Log.Dropped }),
+	counter("purge_log_errors_total", "Failed reads and writes of the log.", func(s *FleetStats) uint64 { return s.Log.ReadErrors + s.Log.WriteErrors }),
+
+	counter("shared_hits_total", "Entries found in the shared tier and not in memory.", func(s *FleetStats) int64 { return s.Tiers.Hits }),
+	counter("shared_misses_total", "Look-ups in the shared tier that found nothing.", func(s *FleetStats) int64 { return s.Tiers.Misses }),
+	counter("shared_suspect_total", "Entries of the shared tier that had to be revalidated first.", func(s *FleetStats) int64 { return s.Tiers.Suspect }),
+	counter("shared_written_total", "Entries that the shared tier took.", func(s *FleetStats) int64 { return s.Tiers.Written }),
+	counter("shared_failed_total", "Entries that it did not take.", func(s *FleetStats) int64 { return s.Tiers.Failed }),
+	counter("shared_dropped_total", "Writes to the shared tier for which the queue had no room.", func(s *FleetStats) int64 { return s.Tiers.Dropped }),
+	gauge("shared_waiting", "Writes that wait for the shared tier.", func(s *FleetStats) int64 { return s.Tiers.Waiting }),
+}
+
+func oneIf(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // originFigures are what each origin's pool counts.

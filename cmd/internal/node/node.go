@@ -31,6 +31,7 @@ type Node struct {
 
 	origins []*origin
 	ledger  *purge.Ledger
+	fleet   *fleet // nil: this node is alone
 	store   *memory.Store
 	cache   *proxy.Cache
 	router  *proxy.Router
@@ -125,7 +126,13 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 		return nil, err
 	}
 	n.tokens = newTokens(cfg.Admin.Tokens)
-	n.purges = n.newPurgeHandler(purge.NewLocal(n.ledger, cfg.Node))
+	var recorder purge.Recorder = purge.NewLocal(n.ledger, cfg.Node)
+	if cfg.Redis != nil {
+		n.fleet = newFleet(cfg.Redis, cfg.Node, n.ledger, log)
+		n.cache.Ledger, n.cache.Fleet = n.fleet.log, true
+		recorder = n.fleet.log
+	}
+	n.purges = n.newPurgeHandler(recorder)
 	return n, nil
 }
 
@@ -207,29 +214,44 @@ func (n *Node) buildRoute(site *config.Site, route *config.Route) (proxy.Route, 
 func (n *Node) Open() error {
 	n.opened = time.Now()
 	n.ctx, n.end = context.WithCancel(context.Background())
-	if err := n.bind(); err != nil {
+	err := n.bind()
+	if err == nil {
+		err = n.openStores()
+	}
+	if err != nil {
 		n.end()
 		n.closeListeners()
 		return err
 	}
-	store, err := memory.New(memory.Options{
-		Size:        n.config.Memory.Size,
-		MaxObject:   n.config.Memory.MaxObject,
-		MaxVariants: n.config.Memory.MaxVariants,
-	})
-	if err != nil {
-		n.end()
-		n.closeListeners()
-		return fmt.Errorf("memory tier: %w", err)
-	}
-	n.store = store
-	n.cache.Store, n.cache.Memory = store, store
 	n.cache.Open()
 	n.serve()
 	n.state.Store(int32(phaseReady))
 	for _, o := range n.origins {
 		n.knocks.Go(func() { n.knock(o) })
 	}
+	return nil
+}
+
+// openStores opens the tiers of the cache.
+func (n *Node) openStores() error {
+	store, err := memory.New(memory.Options{
+		Size:        n.config.Memory.Size,
+		MaxObject:   n.config.Memory.MaxObject,
+		MaxVariants: n.config.Memory.MaxVariants,
+	})
+	if err != nil {
+		return fmt.Errorf("memory tier: %w", err)
+	}
+	n.store = store
+	n.cache.Store, n.cache.Memory = store, store
+	if n.fleet == nil {
+		return nil
+	}
+	if err := n.fleet.open(store); err != nil {
+		store.Close()
+		return err
+	}
+	n.cache.Store = n.fleet.tiers
 	return nil
 }
 
@@ -313,9 +335,14 @@ func (n *Node) Close(ctx context.Context) {
 	for _, o := range n.origins {
 		o.pool.Close()
 	}
-	n.store.Close()
 	n.state.Store(int32(phaseClosed))
-	n.closeBackstage(rest)
+	n.closeBackstage(rest) // before the log, which its purges are written to
+	if n.fleet != nil {
+		if err := n.fleet.close(rest); err != nil {
+			n.log.Warn("the fleet was not told of everything", "error", err)
+		}
+	}
+	n.store.Close()
 	n.log.Info("stopped", "after", time.Since(n.opened).Round(time.Second).String())
 }
 

@@ -25,7 +25,8 @@ type Stats struct {
 	Store      memory.Stats              `json:"store"`
 	Purge      purge.Stats               `json:"purge"`
 	PurgeCalls purge.HandlerStats        `json:"purge_calls"`
-	Origins    map[string]upstream.Stats `json:"origins"` // by name
+	Fleet      *FleetStats               `json:"fleet,omitempty"` // nil: this node is alone
+	Origins    map[string]upstream.Stats `json:"origins"`         // by name
 }
 
 // MemoryStats are the process's, in bytes.
@@ -49,7 +50,7 @@ func (n *Node) Stats() Stats {
 	for _, o := range n.origins {
 		origins[o.name] = o.pool.Stats()
 	}
-	return Stats{
+	stats := Stats{
 		Version:    Version(),
 		Node:       n.config.Node,
 		Phase:      n.phase().String(),
@@ -71,4 +72,8 @@ func (n *Node) Stats() Stats {
 		PurgeCalls: n.purges.Stats(),
 		Origins:    origins,
 	}
+	if n.fleet != nil {
+		stats.Fleet = n.fleet.stats()
+	}
+	return stats
 }

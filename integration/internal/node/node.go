@@ -29,6 +29,7 @@ type Options struct {
 	Config string   // text of a configuration file: --config
 	Args   []string // more arguments of edge run
 	Env    []string // more environment, "NAME=value"
+	Token  string   // that the configuration asks for; "" is none
 }
 
 // Node is one running edge process.
@@ -39,6 +40,7 @@ type Node struct {
 	Client *http.Client
 
 	cmd     *exec.Cmd
+	token   string
 	ended   chan struct{} // closed when the process has ended and its log is complete
 	waitErr error         // set before ended is closed
 	idle    int           // goroutines before the first request
@@ -86,6 +88,7 @@ func start(o Options, dir string) (*Node, error) {
 	}
 	n := &Node{
 		cmd:    exec.Command(o.Binary, append(args, o.Args...)...),
+		token:  o.Token,
 		ended:  make(chan struct{}),
 		Client: NewClient(),
 	}
@@ -239,7 +242,14 @@ func (n *Node) stats() (Stats, error) {
 	// A connection of its own for each call, closed again: so that the call adds
 	// the same number of goroutines each time.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	res, err := client.Get(n.Admin + "/stats")
+	r, err := http.NewRequest(http.MethodGet, n.Admin+"/stats", nil)
+	if err != nil {
+		return Stats{}, fmt.Errorf("ask for stats: %w", err)
+	}
+	if n.token != "" {
+		r.Header.Set("Authorization", "Bearer "+n.token)
+	}
+	res, err := client.Do(r)
 	if err != nil {
 		return Stats{}, fmt.Errorf("ask for stats: %w", err)
 	}

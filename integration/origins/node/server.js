@@ -54,9 +54,29 @@ app.get('/products/:id', (req, res) => {
   res.json({ id, version, language: lang, name: name ?? `${words[lang]} ${id}` })
 })
 
-function update (req, res) {
+// What shows a product is out of date the moment it changes. When this returns, no
+// node answers with the old one any more.
+const edge = { url: process.env.EDGE_ADMIN, token: process.env.EDGE_TOKEN }
+
+async function purge (...keys) {
+  if (!edge.url) return
+  const res = await fetch(`${edge.url}/purge`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${edge.token}` },
+    body: JSON.stringify({ surrogate_keys: keys, wait: 'cluster' })
+  })
+  if (res.status !== 200) throw new Error(`purge: ${res.status} ${await res.text()}`)
+}
+
+app.post('/-/edge', (req, res) => { // for tests: which node to tell
+  Object.assign(edge, req.body)
+  res.status(204).end()
+})
+
+async function update (req, res) {
   const old = product(req.params.id)
   products.set(old.id, { id: old.id, version: old.version + 1, name: req.body?.name ?? old.name })
+  await purge(`product-${old.id}`)
   res.json({ id: old.id, version: old.version + 1 })
 }
 app.put('/products/:id', update)
