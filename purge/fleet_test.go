@@ -21,6 +21,7 @@ import (
 type fleet struct {
 	t       testing.TB
 	server  *redistest.Server
+	master  atomic.Pointer[conn.Conn]
 	log     atomic.Pointer[stream.Log]
 	records int // that the stream holds
 }
@@ -41,6 +42,7 @@ func (f *fleet) turnTo(s *redistest.Server) {
 	}
 	f.t.Cleanup(func() { c.Close() })
 	f.server = s
+	f.master.Store(c)
 	f.log.Store(stream.New(stream.Options{Client: c, Prefix: "edge:", MaxRecords: f.records}))
 }
 
