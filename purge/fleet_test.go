@@ -22,6 +22,7 @@ type fleet struct {
 	t       testing.TB
 	server  *redistest.Server
 	master  atomic.Pointer[conn.Conn]
+	log     atomic.Pointer[stream.Log]
 	records int // that the stream holds
 }
 
@@ -42,6 +43,7 @@ func (f *fleet) turnTo(s *redistest.Server) {
 	f.t.Cleanup(func() { c.Close() })
 	f.server = s
 	f.master.Store(c)
+	f.log.Store(stream.New(stream.Options{Client: c, Prefix: "edge:", MaxRecords: f.records}))
 }
 
 // replica starts a server that follows the master until it is cut off. Unlike one that
@@ -72,7 +74,7 @@ func (f *fleet) failover(replica *redistest.Server) {
 	f.turnTo(replica)
 }
 
-// member is one node: its log, and what stands between it and Redis.
+// member is one node, and what stands between it and Redis: it is its own Fleet.
 type member struct {
 	*Log
 	t    testing.TB
@@ -83,45 +85,32 @@ type member struct {
 
 var errCut = errors.New("cut off")
 
-// log returns the fleet's log as the node reaches it, or an error when it is cut off.
-func (m *member) log() (*stream.Log, error) {
+func (m *member) Sync(ctx context.Context, s *stream.Sync) (*stream.Synced, error) {
 	if m.cut.Load() {
 		return nil, errCut
 	}
-	return stream.New(stream.Options{Client: m.f.master.Load(), Prefix: "edge:", MaxRecords: m.f.records}), nil
-}
-
-// Sync, Append, Await and Leave implement Fleet.
-func (m *member) Sync(ctx context.Context, s *stream.Sync) (*stream.Synced, error) {
-	log, err := m.log()
-	if err != nil {
-		return nil, fmt.Errorf("reading the log of purges: %w", err)
-	}
-	return log.Sync(ctx, s)
+	return m.f.log.Load().Sync(ctx, s)
 }
 
 func (m *member) Append(ctx context.Context, a *stream.Append) (*stream.Appended, error) {
-	log, err := m.log()
-	if err != nil {
-		return nil, fmt.Errorf("writing to the log of purges: %w", err)
+	if m.cut.Load() {
+		return nil, errCut
 	}
-	return log.Append(ctx, a)
+	return m.f.log.Load().Append(ctx, a)
 }
 
 func (m *member) Await(ctx context.Context, ring func(), after func() uint64, block time.Duration) error {
-	log, err := m.log()
-	if err != nil {
-		return err
+	if m.cut.Load() {
+		return errCut
 	}
-	return log.Await(ctx, ring, after, block)
+	return m.f.log.Load().Await(ctx, ring, after, block)
 }
 
 func (m *member) Leave(ctx context.Context, n stream.Node, timeout time.Duration) error {
-	log, err := m.log()
-	if err != nil {
-		return err
+	if m.cut.Load() {
+		return errCut
 	}
-	return log.Leave(ctx, n, timeout)
+	return m.f.log.Load().Leave(ctx, n, timeout)
 }
 
 // open starts a node, changed by set before, and waits until it is ready.
@@ -637,7 +626,7 @@ func TestFenceOff(t *testing.T) {
 	if !b.Trusted() {
 		t.Error("fenced")
 	}
-	alone := f.start("alone", func(l *Log) { l.Fence = -1; l.Fleet = b })
+	alone := f.start("alone", func(l *Log) { l.Fence = -1 }, func(l *Log) { l.Fleet = b })
 	if !alone.Trusted() || alone.Ready() {
 		t.Error("a node without a fence is not trusted, or ready without the log")
 	}
@@ -678,6 +667,7 @@ func TestTrimmed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.records = 100
+	f.turnTo(f.server)
 	a, b := f.open("a"), f.open("b")
 	e := b.hold("blue")
 	b.cut.Store(true)
@@ -851,8 +841,7 @@ func TestUnknownRecord(t *testing.T) {
 	f := newFleet(t)
 	a := f.open("a")
 	e := a.hold("red")
-	l := stream.New(stream.Options{Client: f.master.Load(), Prefix: "edge:"})
-	if _, err := l.Append(t.Context(), &stream.Append{Records: []stream.Record{{ID: stream.NewID(), Payload: []byte{99}}}, Timeout: time.Second}); err != nil {
+	if _, err := f.log.Load().Append(t.Context(), &stream.Append{Records: []stream.Record{{ID: stream.NewID(), Payload: []byte{99}}}, Timeout: time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	a.until("told", func() bool { return a.Stats().Unknown == 1 })
