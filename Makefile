@@ -24,7 +24,8 @@ check: # what can be said without running much
 	go test -run TestImport ./integration
 
 soak: deps # the long tests and those with limits of time: on a machine that does nothing else
-	EDGE_SOAK=1 go test -timeout 60m -count 1 -v -run 'InTime|LargeBody|Chaos|Overfilled' ./integration
+	EDGE_SOAK=1 go test -timeout 60m -count 1 -run FleetModel ./purge
+	EDGE_SOAK=1 go test -timeout 60m -count 1 -v -run 'InTime|LargeBody|Chaos|Overfilled|FleetModel' ./integration
 
 bench: # hits beside nginx; what purges cost, and how a fleet takes the troubles of its Redis
 	@$(call install,$(BENCH_TOOLS))

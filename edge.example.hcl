@@ -54,6 +54,10 @@ server {
   # Networks of the proxies in front of this node, such as ["10.0.0.0/8"]. Only
   # their X-Forwarded-For and Forwarded are believed, from the right.
   trusted_proxies = []
+
+  # Networks of balancers whose connections begin with a header of the PROXY protocol
+  # (version 1 or 2), such as ["10.0.0.0/8"]. They must send it; nobody else may.
+  proxy_protocol = []
 }
 
 # The operator's own listener: purges, health, statistics, metrics. Never public.
@@ -129,6 +133,56 @@ log {
 #   # Entries that wait to be written to Redis: their number, and what they hold.
 #   queue = 1024
 #   queue_size = "64MiB"
+# }
+
+# A limit on requests, which sites and routes name in their rate_limits. What is over
+# it is answered with 429 and Retry-After, before the origin hears of it.
+#
+# rate_limit "api" {
+#   # How many in what time.
+#   rate = "100/1m"
+#
+#   # "token_bucket", with a burst: how many at once; "sliding_window" or "fixed_window".
+#   algorithm = "token_bucket"
+#   burst = 20
+#
+#   # What is counted apart. Without this line the client's address, of IPv6 the first
+#   # so many bits.
+#   key = "${req.client_ip} ${req.header["X-Api-Key"]}"
+#   ipv6_prefix = 64
+#
+#   # Once exceeded, refuse for so long. Without this line, until there is room.
+#   block_for = "60s"
+#
+#   # Another rate for some: the first plan that holds.
+#   plan "gold" {
+#     when = starts_with(req.header["X-Api-Key"], "gold-")
+#     rate = "5000/1m"
+#   }
+#
+#   # "all", or "misses": only what reaches the origin.
+#   count = "all"
+#
+#   # Where it is counted: "memory", or "redis" for all nodes together, which is the
+#   # default in a fleet. When Redis fails: "local" (this node's share of the limit),
+#   # "allow" or "deny".
+#   store = "memory"
+#   on_store_error = "local"
+#
+#   # Counts that are kept in memory.
+#   max_keys = 1000000
+#
+#   # Decide, count and log, and let everything pass.
+#   dry_run = false
+#
+#   # RateLimit fields on what is let through, too; and the older X-RateLimit ones.
+#   headers = false
+#   legacy_headers = false
+# }
+#
+# rate_limit "uploads" {
+#   # Not a rate: how many at a time, on each node.
+#   concurrent = 20
 # }
 
 # The memory tier, where responses are stored.
@@ -324,6 +378,9 @@ site "main" {
 
   # Where its content comes from. It may be left out if there is only one origin.
   origin = "app"
+
+  # The limits that its requests are under, each of which must let them pass.
+  rate_limits = []
 
   # Whether WebSocket upgrades are let through.
   upgrade = true

@@ -33,8 +33,10 @@ type Config struct {
 	Fill    Fill
 	Refresh Refresh
 	Redis   *Redis // nil: this node is alone
-	Origins []Origin
-	Sites   []Site
+
+	RateLimits []RateLimit
+	Origins    []Origin
+	Sites      []Site
 }
 
 // Admin is the operator's own listener.
@@ -76,6 +78,7 @@ type Server struct {
 	MaxHeaderBytes int64         // request head; default 8KiB
 	ShutdownGrace  time.Duration // how long SIGTERM waits for requests under way; default 30s
 	TrustedProxies []string      // CIDRs whose X-Forwarded-For and Forwarded are believed; default none
+	ProxyProtocol  []string      // CIDRs whose connections begin with a header of the PROXY protocol; default none
 }
 
 // Memory is the memory tier.
@@ -123,6 +126,38 @@ func (r *Redis) String() string { return fmt.Sprintf("{%s %s}", r.Username, r.Pr
 // GoString is String, for %#v.
 func (r *Redis) GoString() string { return r.String() }
 
+// RateLimit is a limit that sites and routes name.
+type RateLimit struct {
+	Name          string
+	Limit         int64         // requests in each Period; zero where Concurrent is set
+	Period        time.Duration // from 1s to 24h
+	Concurrent    int64         // requests at a time, on each node alone; zero where Limit is set
+	Algorithm     string        // "token_bucket", "sliding_window", "fixed_window"; default "token_bucket"
+	Burst         int64         // of a token bucket: how many at once; default Limit
+	Key           Value         // what is counted apart; nil is the client's address
+	KeyText       string        // Key as text, like Route.WhenText
+	IPv6Prefix    int           // bits of an IPv6 address that count as one client; default 64
+	BlockFor      time.Duration // once exceeded, refuse for so long; default zero: until there is room
+	Plans         []RatePlan    // the first that holds takes the place of Limit, Period and Burst
+	Count         string        // "all", or "misses": what reaches the origin; default "all"
+	Store         string        // "memory" or "redis"; default "redis" in a fleet
+	OnStoreError  string        // "local" (this node's share), "allow", "deny"; default "local"
+	MaxKeys       int           // counted apart in memory; default 1,000,000
+	DryRun        bool          // decide and count, never refuse
+	Headers       bool          // RateLimit fields on what is let through, too
+	LegacyHeaders bool          // X-RateLimit fields as well
+}
+
+// RatePlan is another rate for some requests.
+type RatePlan struct {
+	Name     string
+	When     Condition
+	WhenText string // When as text, like Route.WhenText
+	Limit    int64
+	Period   time.Duration
+	Burst    int64
+}
+
 // Origin is where a site's content comes from.
 type Origin struct {
 	Name           string
@@ -155,6 +190,8 @@ type Route struct {
 	Cache    Cache
 	Request  Headers // towards the origin
 	Response Headers // towards the client
+
+	RateLimits []string // names; every one must let a request pass
 }
 
 // Cache is the cache policy of one route, site and named policy already merged in.

@@ -17,6 +17,7 @@ import (
 type decoder struct {
 	findings
 	lookup func(string) (string, bool) // the environment
+	name   string                      // of the file; "" for the command line
 
 	config   *Config
 	origin   Origin           // defaults of an origin
@@ -26,6 +27,7 @@ type decoder struct {
 	cache   *cacheLines       // the file's own cache block; nil for none
 	origins []*originBlock    // as read
 	sites   []*siteBlock      // as read
+	limits  []*limitBlock     // as read
 	tokens  []*tokenBlock     // as read
 	places  map[any]hcl.Range // where the value behind a pointer into the Config was written
 

@@ -64,6 +64,11 @@ func defaultRedis() Redis {
 	}
 }
 
+// defaultRateLimit is what a block rate_limit begins with.
+func defaultRateLimit() RateLimit {
+	return RateLimit{Algorithm: "token_bucket", IPv6Prefix: 64, Count: "all", OnStoreError: "local", MaxKeys: 1_000_000}
+}
+
 // defaultPolicy is the policy where the file names none.
 const defaultPolicy = "safe"
 

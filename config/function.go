@@ -14,6 +14,10 @@ var functionNames = []string{"contains", "starts_with", "ends_with", "regex", "l
 
 // call compiles a function call.
 func (d *decoder) call(e *hclsyntax.FunctionCallExpr) (term, bool) {
+	if e.Name == "file" {
+		d.fault(e.Range().Ptr(), "A list cannot stand here", "The lines of a file are a list, which may be the first argument of contains().")
+		return term{}, false
+	}
 	if !slices.Contains(functionNames, e.Name) {
 		suggestion := didYouMean(e.Name, functionNames)
 		if suggestion == "" {
@@ -36,6 +40,9 @@ func (d *decoder) call(e *hclsyntax.FunctionCallExpr) (term, bool) {
 	}
 	if list, ok := e.Args[0].(*hclsyntax.TupleConsExpr); ok && e.Name == "contains" {
 		return d.containsElement(list, e.Args[1])
+	}
+	if list, ok := e.Args[0].(*hclsyntax.FunctionCallExpr); ok && e.Name == "contains" && list.Name == "file" {
+		return d.containsLine(list, e.Args[1])
 	}
 
 	args := make([]term, len(e.Args))
@@ -97,6 +104,21 @@ func (d *decoder) containsElement(list *hclsyntax.TupleConsExpr, element hclsynt
 	s := arg.text
 	return term{kind: kindTruth, spelling: "contains([" + strings.Join(spellings, ",") + "]," + arg.spelling + ")",
 		truth: func(r *http.Request) bool { return slices.Contains(values, s(r)) }}.fold(arg), true
+}
+
+// containsLine compiles contains(file("name"), s).
+func (d *decoder) containsLine(list *hclsyntax.FunctionCallExpr, element hclsyntax.Expression) (term, bool) {
+	values, spelling, ok := d.linesOf(list)
+	arg, argOK := d.compileAs(element, kindText)
+	if !ok || !argOK {
+		return term{}, false
+	}
+	s := arg.text
+	return term{kind: kindTruth, spelling: "contains(" + spelling + "," + arg.spelling + ")",
+		truth: func(r *http.Request) bool {
+			_, found := values[s(r)]
+			return found
+		}}.fold(arg), true
 }
 
 // regex compiles regex(pattern, s): whether the pattern (RE2 syntax) is found in s.

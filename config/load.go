@@ -30,6 +30,7 @@ func Load(path string) (*Config, error) {
 // messages. A configuration that is refused gives an *Error with every finding.
 func Parse(name string, src []byte) (*Config, error) {
 	d := newDecoder(os.LookupEnv)
+	d.name = name
 	d.findings.file = &hcl.File{Bytes: src}
 	if at, problem := tooLarge(name, src); problem != "" {
 		d.fault(at, "Refused before parsing", "%s", problem)

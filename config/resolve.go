@@ -22,6 +22,7 @@ func (d *decoder) resolve() {
 	for _, site := range d.sites {
 		d.config.Sites = append(d.config.Sites, d.site(site))
 	}
+	d.resolveLimits()
 	d.checkUse(d.cache)
 	for _, site := range d.sites {
 		d.checkUse(site.cache)
@@ -155,6 +156,8 @@ func (d *decoder) route(site *siteBlock, block *routeBlock) Route {
 		Cache:    d.merge(policy, d.cache, site.cache, block.cache),
 		Request:  site.request.over(block.request),
 		Response: site.response.over(block.response),
+
+		RateLimits: d.limitsOf(site, block),
 	}
 	if block.when != nil {
 		route.When, route.WhenText = block.when.truth, block.when.spelling

@@ -36,6 +36,7 @@ type routeLines struct {
 	cache    *cacheLines
 	request  *headerRules
 	response *headerRules
+	limits   *[]textAt
 }
 
 // siteBlock reads site "name" { }.
@@ -100,6 +101,7 @@ func (d *decoder) shared(r *routeLines, own lines, inner blocks) {
 		value, ok := d.truth(e)
 		return &value, ok
 	})
+	own["rate_limits"] = d.limitsLine(&r.limits)
 	inner["cache"] = blockType{read: func(b *hcl.Block) { r.cache = d.cacheBlock(b) }}
 	inner["request_headers"] = blockType{read: func(b *hcl.Block) { r.request = d.headersBlock(b, requestHeadersOfOurs) }}
 	inner["response_headers"] = blockType{read: func(b *hcl.Block) { r.response = d.headersBlock(b, responseHeadersOfOurs) }}

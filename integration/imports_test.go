@@ -45,6 +45,7 @@ var libraryHomes = map[string]string{
 	"github.com/pquerna/cachecontrol":     "edge/proxy/rfc9111",
 	"github.com/dunglas/httpsfv":          "edge/proxy/rfc9111",
 	"github.com/ulule/limiter":            "edge/ratelimit/...",
+	"github.com/pires/go-proxyproto":      "edge/cmd/internal/node",
 	"github.com/hashicorp/hcl":            "edge/config",
 	"github.com/zclconf/go-cty":           "edge/config",
 	"github.com/agext/levenshtein":        "edge/config",

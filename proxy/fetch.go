@@ -108,6 +108,9 @@ func (x *exchange) flightKey() string {
 func (x *exchange) board(out *http.Request) (*reader, error) {
 	flights := &x.h.Cache.flights
 	if x.alone {
+		if err := x.mayAsk(); err != nil {
+			return nil, err
+		}
 		f, run := x.newFill("", out)
 		f.mu.Lock()
 		place := f.joinLocked(true)
@@ -121,6 +124,9 @@ func (x *exchange) board(out *http.Request) (*reader, error) {
 			if place := current.join(time.Now(), x.h.Cache.FillWait); place != nil {
 				return place, nil
 			}
+		}
+		if err := x.mayAsk(); err != nil {
+			return nil, err
 		}
 		f, run := x.newFill(key, out)
 		if place := flights.lead(f, current); place != nil {
@@ -487,6 +493,9 @@ func isFailure(status int) bool {
 
 // askAlone sends the request as it is, for this client alone.
 func (x *exchange) askAlone(out *http.Request) (*http.Response, error) {
+	if err := x.mayAsk(); err != nil {
+		return nil, err
+	}
 	started := time.Now()
 	res, err := x.h.Origin.RoundTrip(out.WithContext(withoutHopByHop(out.Context())))
 	x.rec.Origin = time.Since(started)
@@ -505,6 +514,9 @@ func (x *exchange) askAlone(out *http.Request) (*http.Response, error) {
 func (x *exchange) askHead(out *http.Request) (*http.Response, error) {
 	if x.why == reasonNotStored || x.why == reasonVariant {
 		x.why = reasonHead
+	}
+	if err := x.mayAsk(); err != nil {
+		return nil, err
 	}
 	requested := time.Now()
 	res, err := x.h.Origin.RoundTrip(out.WithContext(withoutHopByHop(out.Context())))

@@ -35,6 +35,11 @@ func (h *Handler) newForwarder() *httputil.ReverseProxy {
 func (x *exchange) forward() {
 	x.said = maps.Clone(x.w.Header())
 	ctx := context.WithValue(x.r.Context(), exchangeKey{}, x)
+	defer func() {
+		if x.leave != nil {
+			x.leave()
+		}
+	}()
 	x.h.forwarder.ServeHTTP(x.w, x.r.WithContext(ctx))
 }
 
@@ -198,6 +203,9 @@ func dropHopByHop(header http.Header) {
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
 	x.failure = true
+	if limited(w, h.Cache.Node, err) {
+		return
+	}
 	x.rec.Err = err
 	if x.r.Context().Err() != nil {
 		x.rec.Outcome, x.rec.Reason = Canceled, reasonClientGone

@@ -19,6 +19,7 @@ type Handler struct {
 	Site, Route string            // names in the configuration
 	OriginURL   *url.URL          // scheme and host of the origin
 	Origin      http.RoundTripper // asks the origin
+	OriginGate  Gate              // what a client's request passes before the origin is asked for it; nil lets all pass
 	Rules       Rules
 
 	query     queryRule

@@ -23,6 +23,7 @@ const (
 	Refused                    // answered by us: the request may not be served
 	Failed                     // answered by us: the origin could not be asked
 	Canceled                   // the client left before there was an answer
+	Limited                    // answered by us: over a limit
 )
 
 var outcomeNames = [...]string{
@@ -37,6 +38,7 @@ var outcomeNames = [...]string{
 	Refused:     "refused",
 	Failed:      "failed",
 	Canceled:    "canceled",
+	Limited:     "limited",
 }
 
 // String returns the outcome's one name in logs and metrics.

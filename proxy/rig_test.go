@@ -28,6 +28,7 @@ type rig struct {
 
 	mu      sync.Mutex
 	records []Record
+	router  *Router
 }
 
 // newRig starts a node of one route. Change may alter the handler before it opens.
@@ -83,6 +84,7 @@ func newRig(t *testing.T, origin http.HandlerFunc, change func(*Handler)) *rig {
 		defer rg.mu.Unlock()
 		rg.records = append(rg.records, *rec)
 	}}
+	rg.router = router
 	front := httptest.NewServer(observer.Observe(router))
 	t.Cleanup(front.Close)
 	rg.url = front.URL

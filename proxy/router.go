@@ -24,6 +24,7 @@ type Route struct {
 	Methods []string                 // nil is any
 	When    func(*http.Request) bool // nil is always
 	Query   func(raw string) string  // the query that is keyed for the one that is asked for; nil is the same
+	Gate    Gate                     // what each request passes first, hits too; nil lets all pass
 	Handler http.Handler
 }
 
@@ -84,6 +85,16 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rec.Route = route.Name
+	if route.Gate != nil {
+		leave, err := route.Gate.Admit(w.Header(), r)
+		if err != nil {
+			if !limited(w, rt.node, err) {
+				panic("proxy: a gate that refuses without an answer: " + err.Error())
+			}
+			return
+		}
+		defer leave()
+	}
 	route.Handler.ServeHTTP(w, r)
 }
 
@@ -103,7 +114,7 @@ func (rt *Router) Quick(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	handler, ok := route.Handler.(*Handler)
-	if !ok {
+	if !ok || route.Gate != nil { // to ask it twice would count the request twice
 		return false
 	}
 	rec := recordOf(w)

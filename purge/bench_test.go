@@ -2,8 +2,10 @@ package purge
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"edge/cachestore"
 )
@@ -74,4 +76,34 @@ func BenchmarkAppendAtTheBound(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		l.Append(Record{Selector: Selector{Kind: Key, Site: "shop", Value: strconv.Itoa(n)}})
 	}
+}
+
+// BenchmarkTrusted is asked on every hit of a node in a fleet.
+func BenchmarkTrusted(b *testing.B) {
+	a := newFleet(b).open("a")
+	for b.Loop() {
+		if !a.Trusted() {
+			b.Fatal("not trusted")
+		}
+	}
+}
+
+// BenchmarkFleet is from the call to the last of four nodes having applied a purge,
+// one after another.
+func BenchmarkFleet(b *testing.B) {
+	f := newFleet(b)
+	var nodes []*member
+	for i := range 4 {
+		nodes = append(nodes, f.open(fmt.Sprint("edge-", i), func(l *Log) { l.Heartbeat, l.Settle = time.Second, time.Millisecond }))
+	}
+	nodes[0].purge(red("first")) // the table of nodes is believed from now on
+	var took []time.Duration
+	for n := 0; b.Loop(); n++ {
+		began := time.Now()
+		nodes[n%4].purge(red(strconv.Itoa(n)))
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }

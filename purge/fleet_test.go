@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"edge/cachestore"
 	"edge/cachestore/redis/conn"
 	"edge/cachestore/redis/redistest"
@@ -24,6 +22,7 @@ type fleet struct {
 	t       testing.TB
 	server  *redistest.Server
 	master  atomic.Pointer[conn.Conn]
+	log     atomic.Pointer[stream.Log]
 	records int // that the stream holds
 }
 
@@ -44,6 +43,7 @@ func (f *fleet) turnTo(s *redistest.Server) {
 	f.t.Cleanup(func() { c.Close() })
 	f.server = s
 	f.master.Store(c)
+	f.log.Store(stream.New(stream.Options{Client: c, Prefix: "edge:", MaxRecords: f.records}))
 }
 
 // replica starts a server that follows the master until it is cut off. Unlike one that
@@ -74,7 +74,7 @@ func (f *fleet) failover(replica *redistest.Server) {
 	f.turnTo(replica)
 }
 
-// member is one node: its log, and what stands between it and Redis.
+// member is one node, and what stands between it and Redis: it is its own Fleet.
 type member struct {
 	*Log
 	t    testing.TB
@@ -85,20 +85,32 @@ type member struct {
 
 var errCut = errors.New("cut off")
 
-// Do implements stream.Client.
-func (m *member) Do(ctx context.Context, deadline time.Duration, fn func(context.Context, redis.UniversalClient) error) error {
-	if m.cut.Load() {
-		return errCut
-	}
-	return m.f.master.Load().Do(ctx, deadline, fn)
-}
-
-// Master implements stream.Client.
-func (m *member) Master(ctx context.Context, key string) (*redis.Client, error) {
+func (m *member) Sync(ctx context.Context, s *stream.Sync) (*stream.Synced, error) {
 	if m.cut.Load() {
 		return nil, errCut
 	}
-	return m.f.master.Load().Master(ctx, key)
+	return m.f.log.Load().Sync(ctx, s)
+}
+
+func (m *member) Append(ctx context.Context, a *stream.Append) (*stream.Appended, error) {
+	if m.cut.Load() {
+		return nil, errCut
+	}
+	return m.f.log.Load().Append(ctx, a)
+}
+
+func (m *member) Await(ctx context.Context, ring func(), after func() uint64, block time.Duration) error {
+	if m.cut.Load() {
+		return errCut
+	}
+	return m.f.log.Load().Await(ctx, ring, after, block)
+}
+
+func (m *member) Leave(ctx context.Context, n stream.Node, timeout time.Duration) error {
+	if m.cut.Load() {
+		return errCut
+	}
+	return m.f.log.Load().Leave(ctx, n, timeout)
 }
 
 // open starts a node, changed by set before, and waits until it is ready.
@@ -115,7 +127,7 @@ func (f *fleet) start(name string, set ...func(*Log)) *member {
 	began := time.Now()
 	m.Log = &Log{
 		Ledger: New(Options{}), Name: name,
-		Fleet:     stream.New(stream.Options{Client: m, Prefix: "edge:", MaxRecords: f.records}),
+		Fleet:     m,
 		Heartbeat: 20 * time.Millisecond,
 		Clock:     func() time.Duration { return time.Since(began) + time.Duration(m.late.Load()) },
 		Log:       slog.New(slog.NewTextHandler(testLog{f.t}, nil)),
@@ -379,6 +391,10 @@ func testLostLog(t *testing.T, lose func(f *fleet), kept int) {
 		if s := m.Stats(); s.Holes != 0 || s.Applied != 1 {
 			t.Errorf("%+v", s)
 		}
+		// In the new log, the purge may stand where others had not read it yet.
+		if e := m.load(shared{m.generation, 0, "red"}); e != nil && m.serves(e) {
+			t.Errorf("%s takes an entry for newer than a purge that came again", m.Name)
+		}
 	}
 	c := f.open("c")
 	for _, s := range []shared{middle, old} {
@@ -610,7 +626,7 @@ func TestFenceOff(t *testing.T) {
 	if !b.Trusted() {
 		t.Error("fenced")
 	}
-	alone := f.start("alone", func(l *Log) { l.Fence = -1; l.Fleet = stream.New(stream.Options{Client: b}) })
+	alone := f.start("alone", func(l *Log) { l.Fence = -1 }, func(l *Log) { l.Fleet = b })
 	if !alone.Trusted() || alone.Ready() {
 		t.Error("a node without a fence is not trusted, or ready without the log")
 	}
@@ -620,18 +636,24 @@ func TestFenceOff(t *testing.T) {
 // held before the log was reached stays suspect.
 func TestStartsWithoutRedis(t *testing.T) {
 	t.Parallel()
+	for _, fence := range []time.Duration{0, -1} {
+		t.Run(fmt.Sprint(fence), func(t *testing.T) { t.Parallel(); testStartsWithoutRedis(t, fence) })
+	}
+}
+
+func testStartsWithoutRedis(t *testing.T, fence time.Duration) {
 	f := newFleet(t)
 	a := f.open("a")
 	f.server.Freeze()
-	b := f.start("b", func(l *Log) { l.Deadline = 20 * time.Millisecond })
+	b := f.start("b", func(l *Log) { l.Deadline, l.Fence = 20*time.Millisecond, fence })
 	e := b.hold("red")
-	if b.Trusted() || b.Ready() {
-		t.Error("trusted")
+	if b.Trusted() != (fence < 0) || b.Ready() {
+		t.Error("trusted, or not")
 	}
 	if _, _, ok := b.Encode(e.Sequence); ok {
 		t.Error("an entry of before the log can be shared")
 	}
-	b.Invalidate(key("shop", "a", "/"))
+	b.Invalidate(key("shop", "a", "/other"))
 	f.server.Thaw()
 	b.until("ready", b.Ready)
 	if b.serves(e) || !b.serves(b.hold("red")) {
@@ -645,6 +667,7 @@ func TestTrimmed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.records = 100
+	f.turnTo(f.server)
 	a, b := f.open("a"), f.open("b")
 	e := b.hold("blue")
 	b.cut.Store(true)
@@ -666,6 +689,126 @@ func TestTrimmed(t *testing.T) {
 	if b.serves(e) || b.Judge(e, 0).Dead || !b.serves(b.hold("blue")) {
 		t.Error("what is older than the hole is not suspect, or what is newer is")
 	}
+}
+
+// TestBehindThroughAFailover: a node that was a little behind when the log changed has
+// missed nothing when all of it is given back.
+func TestBehindThroughAFailover(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	replica := f.replica()
+	a, b := f.open("a"), f.open("b")
+	a.purge(red("0"))
+	mine, theirs := b.hold("other"), b.hold("4")
+	b.cut.Store(true)
+	b.until("without the log", func() bool { return !b.Ready() })
+	record := func(name string) {
+		t.Helper()
+		if _, err := a.Record(t.Context(), red(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record("1")
+	record("2")
+	f.server.Do("WAIT", 1, 20_000)
+	cutOff(replica)
+	record("3")
+	record("4")
+	f.failover(replica)
+	a.until("done", func() bool { return a.Stats().Rewritten == 2 && a.Ready() })
+	b.cut.Store(false)
+	b.until("ready", b.Ready)
+	if s := b.Stats(); s.Holes != 0 || s.Applied != 5 {
+		t.Errorf("%+v", s)
+	}
+	if !b.serves(mine) || b.serves(theirs) {
+		t.Error("serves what it should not, or does not what it should")
+	}
+}
+
+// TestEmptiedAndWritten: what stands in the new log at the place of an old record is
+// not taken for it.
+func TestEmptiedAndWritten(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a, b := f.open("a"), f.open("b")
+	a.purge(red("red"))
+	for _, m := range []*member{a, b} {
+		m.cut.Store(true)
+		m.until("without the log", func() bool { return !m.Ready() })
+	}
+	e := b.hold("later")
+	f.server.Do("FLUSHALL")
+	c := f.open("c")
+	if _, err := c.Record(t.Context(), append(red("later"), red("again")...)); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*member{a, b} {
+		m.cut.Store(false)
+		m.until("ready", func() bool { return m.Ready() && m.Stats().Generations == 1 })
+	}
+	if b.serves(e) {
+		t.Error("a purge was taken for another")
+	}
+	if s := c.Stats(); a.Stats().Rewritten+b.Stats().Rewritten == 0 {
+		t.Errorf("nothing was given back: %+v", s)
+	}
+	c.until("told", func() bool { return c.Stats().PositionNow >= 3 })
+}
+
+// TestReceiptRows holds a receipt against tables of nodes.
+func TestReceiptRows(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a := f.open("a")
+	if _, err := a.Record(t.Context(), append(red("red"), red("green")...)); err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := a.history.all()[1]
+	now := time.Now()
+	head := stream.Head{Generation: a.generation, Now: now, Born: now.Add(-time.Hour), Last: 2}
+	row := stream.Node{Name: "b", Seen: now, Fence: time.Minute, Generation: a.generation, Applied: 2}
+	a.roster["c"] = row
+	for _, test := range []struct {
+		name     string
+		change   func(h *stream.Head, n *stream.Node)
+		complete bool
+		nodes    int
+		state    string
+		note     string
+	}{
+		{"all is well", func(*stream.Head, *stream.Node) {}, true, 2, "", ""},
+		{"further on", func(_ *stream.Head, n *stream.Node) { n.Applied = 9 }, true, 2, "", ""},
+		{"half of it", func(_ *stream.Head, n *stream.Node) { n.Applied = 1 }, false, 2, "", ""},
+		{"in another log", func(_ *stream.Head, n *stream.Node) { n.Generation[0]++ }, false, 2, "", ""},
+		{"left", func(_ *stream.Head, n *stream.Node) { n.Applied, n.Left = 1, true }, true, 1, "", ""},
+		{"lost", func(_ *stream.Head, n *stream.Node) { n.Applied, n.Seen = 1, now.Add(-4*time.Second) }, false, 2, "lost", ""},
+		{"lost for long", func(_ *stream.Head, n *stream.Node) { n.Applied, n.Seen = 1, now.Add(-2*time.Minute) }, false, 2, "lost", ""},
+		{"fenced", func(_ *stream.Head, n *stream.Node) { n.Applied, n.Seen = 1, now.Add(-2*time.Minute-1) }, true, 2, "fenced", ""},
+		{"applied, then silent", func(_ *stream.Head, n *stream.Node) { n.Seen = now.Add(-time.Hour) }, true, 2, "", ""},
+		{"silent without a fence", func(_ *stream.Head, n *stream.Node) { n.Applied, n.Fence, n.Seen = 1, 0, now.Add(-time.Hour) }, false, 2, "lost", unfenced},
+		{"without a fence", func(_ *stream.Head, n *stream.Node) { n.Fence = 0 }, true, 2, "", unfenced},
+		{"a young log", func(h *stream.Head, _ *stream.Node) { h.Born = now.Add(-a.Settle + 1) }, false, 2, "", ""},
+		{"a table of before", func(h *stream.Head, _ *stream.Node) { h.Last = 1 }, false, 2, "", ""},
+		{"a table of another log", func(h *stream.Head, _ *stream.Node) { h.Generation[0]++ }, false, 3, "", ""},
+	} {
+		h, n := head, row
+		test.change(&h, &n)
+		r := a.receiptLocked(m, &snapshot{head: h, nodes: []stream.Node{{Name: a.node}, n}, at: a.Clock()})
+		if r.Complete != test.complete || len(r.Nodes) != test.nodes || r.Note != test.note || len(r.Nodes) > 1 && r.Nodes[1].State != test.state {
+			t.Errorf("%s: %+v", test.name, r)
+		}
+	}
+	// A table of this log in which those of the last one are not restored yet.
+	a.rosterOf = Generation{}
+	a.roster["c"] = stream.Node{Name: "c", Seen: now, Fence: time.Minute}
+	if r := a.receiptLocked(m, &snapshot{head: head, nodes: []stream.Node{row}, at: a.Clock()}); r.Complete || len(r.Nodes) != 3 {
+		t.Errorf("%+v", r)
+	}
+	a.rosterOf = a.generation
+	delete(a.roster, "c")
 }
 
 // TestLostForGood: records were lost with the log, and nobody has them to give back.
@@ -698,8 +841,7 @@ func TestUnknownRecord(t *testing.T) {
 	f := newFleet(t)
 	a := f.open("a")
 	e := a.hold("red")
-	l := stream.New(stream.Options{Client: f.master.Load(), Prefix: "edge:"})
-	if _, err := l.Append(t.Context(), &stream.Append{Records: []stream.Record{{ID: stream.NewID(), Payload: []byte{99}}}, Timeout: time.Second}); err != nil {
+	if _, err := f.log.Load().Append(t.Context(), &stream.Append{Records: []stream.Record{{ID: stream.NewID(), Payload: []byte{99}}}, Timeout: time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	a.until("told", func() bool { return a.Stats().Unknown == 1 })

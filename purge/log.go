@@ -456,9 +456,8 @@ func (l *Log) applyLocked(r *stream.Record) {
 	if l.before != (Generation{}) && r.First == (stream.Place{}) && r.Position <= l.common {
 		l.lived[l.before] = max(l.lived[l.before], r.Position)
 	}
-	if old := l.history.byID[r.ID]; old != nil && !l.outbox.has(r.ID) {
-		// Given back to the log by someone. Whatever matches it in this node's
-		// memory was fetched later.
+	if old := l.history.byID[r.ID]; old != nil {
+		// Given back to the log by someone. Here it was applied at its first place.
 		old.position, old.chain = r.Position, r.Chain
 		l.Ledger.skip(r.Position)
 		l.counts.skipped.Add(1)
@@ -484,12 +483,10 @@ func (l *Log) applyLocked(r *stream.Record) {
 	if first == (stream.Place{}) {
 		first = stream.Place{Generation: l.generation, Position: r.Position}
 	}
-	m := &remembered{id: r.ID, payload: r.Payload, time: r.Time, soft: action.record.Soft, first: first, position: r.Position, chain: r.Chain}
-	if old := l.history.byID[r.ID]; old != nil {
-		*old = *m
-	} else {
-		l.history.add(m)
-	}
+	l.history.add(&remembered{
+		id: r.ID, payload: r.Payload, time: r.Time, soft: action.record.Soft,
+		first: first, position: r.Position, chain: r.Chain,
+	})
 }
 
 // caughtUp notes that all that the log held when the read began is applied.

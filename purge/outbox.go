@@ -119,12 +119,6 @@ func (o *outbox) next(most int) (records []stream.Record) {
 	return records
 }
 
-func (o *outbox) has(id stream.ID) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.byID[id] != nil
-}
-
 // seen takes out what was read from the log and applied at its place there.
 func (o *outbox) seen(ids []stream.ID) {
 	if len(ids) == 0 {

@@ -152,8 +152,7 @@ func (l *Log) Follow(ctx context.Context, id string) (Receipt, error) {
 			l.counts.incomplete.Add(1)
 			return r, err
 		}
-		// Whoever asks how it stands now is told that.
-		ctx = context.WithoutCancel(ctx)
+		// Whoever asks how it stands now is told that, though its ctx has ended.
 		select {
 		case <-next:
 		case <-time.After(l.Deadline):
