@@ -187,7 +187,15 @@ func (l *Log) Trusted() bool {
 // Invalidate implements proxy.Ledger. It is applied here at once, and written to the
 // log soon.
 func (l *Log) Invalidate(key cachestore.Key) {
-	if l.outbox.change(l.Ledger.change(key)) {
+	l.invalidate(func() change { return l.Ledger.change(key) })
+}
+
+// invalidate applies an invalidation and notes that the other nodes may not know of
+// it: no record of the log may be applied between the two.
+func (l *Log) invalidate(apply func() change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.outbox.change(apply()) {
 		l.rouse()
 	}
 }
@@ -221,9 +229,7 @@ func (l *Log) Decode(generation [16]byte, position uint64) (sequence uint64, kno
 
 // InvalidateGroup implements proxy.Ledger, as Invalidate does.
 func (l *Log) InvalidateGroup(origin, group string) {
-	if l.outbox.change(l.Ledger.changeGroup(origin, group)) {
-		l.rouse()
-	}
+	l.invalidate(func() change { return l.Ledger.changeGroup(origin, group) })
 }
 
 // rouse has the log read, and written if there is something to write.
