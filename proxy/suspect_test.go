@@ -144,3 +144,34 @@ func TestBehindTheFenceOnlyNewAnswersAreShared(t *testing.T) {
 		t.Errorf("a later request was answered from fetch %q, which it cannot be known to be younger than", got)
 	}
 }
+
+// A 304 that nobody asked for confirms nothing: what is stored has no validator that
+// the origin could have compared, or it was asked for the whole.
+func TestAnUnaskedConfirmationConfirmsNothing(t *testing.T) {
+	for _, validator := range []string{"", `"a"`} {
+		t.Run("validator "+validator, func(t *testing.T) {
+			var fetches atomic.Int64
+			rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", "max-age=60")
+				if validator != "" {
+					w.Header().Set("Etag", validator)
+				}
+				if fetches.Add(1) > 1 {
+					w.Header().Set("Etag", `"b"`)
+					w.WriteHeader(http.StatusNotModified)
+					return
+				}
+				fmt.Fprint(w, "version 0")
+			}, nil)
+			rg.get("/")
+			rg.eventually("stored", func() bool { return rg.cache.Stats().Stored == 1 })
+			rg.ledger.distrust()
+			if got := rg.get("/"); got.status != http.StatusBadGateway {
+				t.Errorf("%d %q", got.status, got.body)
+			}
+			if n := rg.cache.Stats().Stored; n != 1 {
+				t.Error("a suspect entry was stored anew")
+			}
+		})
+	}
+}
