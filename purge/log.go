@@ -54,7 +54,7 @@ type Log struct {
 	Settle    time.Duration        // how old a generation must be before its table of nodes is believed to be whole; zero means 3 times Heartbeat
 	Gather    time.Duration        // at least, between two records of invalidations; zero means 100ms
 	Batch     int                  // records read at a time; zero means 1,000
-	Clock     func() time.Duration // monotonic; nil is this process's
+	Clock     func() time.Duration // monotonic; nil is this process's, the time counted in that a machine slept
 
 	node     string // our row's name
 	end      context.CancelFunc
@@ -115,8 +115,7 @@ func (l *Log) Open() {
 	orDefault(&l.Gather, 100*time.Millisecond)
 	orDefault(&l.Batch, 1000)
 	if l.Clock == nil {
-		start := time.Now()
-		l.Clock = func() time.Duration { return time.Since(start) }
+		l.Clock = (&clock{start: time.Now()}).now
 	}
 	id := stream.NewID()
 	l.node = fmt.Sprintf("%s-%x", l.Name, id[:4])
