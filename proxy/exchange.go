@@ -34,7 +34,7 @@ type exchange struct {
 	life       cachestore.Life   // of stored, as purges have left it
 	varyOn     []string          // field names that responses under this key lately varied by
 	why        rfc9111.Reason    // why the answer is what it is, or why the origin is asked
-	suspect    bool              // stored may have been purged without our knowledge
+	suspect    bool              // what is stored may have been purged without our knowledge
 	background bool              // a refresh: nobody reads the answer
 	refreshing bool              // stored is stale, and to be refreshed
 	quick      bool              // only memory is asked, and only a hit counts

@@ -147,13 +147,18 @@ func (x *exchange) launch(f *fill, run func()) error {
 }
 
 // mayJoin tells whether the flight can be of use: its look-up is not older than a
-// purge that concerns it, and the client does not ask for news.
+// purge that concerns it, and the client does not ask for news. Where purges may be
+// unknown here, only an answer that came after the request did is surely as new as
+// that.
 func (x *exchange) mayJoin(f *fill) bool {
 	if x.directives.NoCache {
 		return false
 	}
 	head := f.published().head
 	if head != nil && x.outgrown(head) {
+		return false
+	}
+	if head != nil && head.Received.Before(x.now) && !x.h.Cache.Ledger.Trusted() {
 		return false
 	}
 	if x.h.Cache.Ledger.Sequence() == f.sequence {
@@ -533,12 +538,17 @@ func (x *exchange) askHead(out *http.Request) (*http.Response, error) {
 	return x.orStale(out, res, nil)
 }
 
-// freshen updates or drops the stored response by what a HEAD said of it.
+// freshen updates or drops the stored response by what a HEAD said of it. What was
+// purged softly, or may have been purged, is not vouched for by its length.
 func (x *exchange) freshen(res *http.Response, requested time.Time) {
 	switch rfc9111.Freshen(x.stored.Head, x.stored.Body.Size(), res.Header) {
 	case rfc9111.HeadInvalidates:
 		x.h.Cache.Store.Delete(x.r.Context(), x.stored)
 	case rfc9111.HeadFreshens:
+		doubted := x.suspect || x.marks.StaleAt.Load() != 0
+		if doubted && res.Header["Etag"] == nil && res.Header["Last-Modified"] == nil {
+			return
+		}
 		q := x.question(res.Request)
 		if e, _, verdict := q.update(res.Header.Clone(), requested, time.Now()); verdict.OK {
 			q.put(e)

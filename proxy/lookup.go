@@ -12,7 +12,7 @@ import (
 // to ask the origin. The ledger's sequence is read first: whatever comes of this
 // look-up is judged by every purge after it.
 func (x *exchange) lookup() Outcome {
-	x.sequence = x.h.Cache.Ledger.Sequence()
+	x.consult()
 	found := x.find()
 	if found.Entry != nil && !x.alive(found) {
 		if x.quick {
@@ -31,6 +31,14 @@ func (x *exchange) lookup() Outcome {
 		return Refused
 	}
 	return outcome
+}
+
+// consult asks how far the ledger is, before the store is asked. The order matters: a
+// ledger that is caught up between the two questions would be trusted by a sequence
+// from when it was not.
+func (x *exchange) consult() {
+	x.suspect = !x.h.Cache.Ledger.Trusted()
+	x.sequence = x.h.Cache.Ledger.Sequence()
 }
 
 // find asks the store: first for what stands under the key itself, then, where
@@ -67,10 +75,9 @@ func (x *exchange) get(variant string) cachestore.Found {
 func (x *exchange) alive(found cachestore.Found) bool {
 	e, marks := found.Entry, found.Marks
 	x.life = e.Life
-	ledger := x.h.Cache.Ledger
-	x.suspect = found.Suspect || !ledger.Trusted()
+	x.suspect = x.suspect || found.Suspect
 	if since := max(marks.Checked.Load(), e.Sequence); since < x.sequence {
-		verdict := ledger.Judge(e, since)
+		verdict := x.h.Cache.Ledger.Judge(e, since)
 		if verdict.Dead {
 			return false
 		}

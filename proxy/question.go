@@ -32,6 +32,7 @@ type question struct {
 	directives rfc9111.Directives
 	sequence   uint64
 	stored     *cachestore.Entry // to be revalidated; nil when there is nothing
+	asked      bool              // whether stored still stands: it had a validator to ask with
 	life       cachestore.Life   // of stored
 	self       string            // URL, for redirects to itself
 	policy     *rfc9111.Policy   // that holds for the path
@@ -81,21 +82,21 @@ func (q *question) run(ctx context.Context) {
 	requested := time.Now()
 	var err error
 	res, err = q.ask(ctx, q.stored)
-	if err == nil && res.StatusCode == http.StatusNotModified && q.stored == nil {
-		res.Body.Close()
-		err = errUnasked
-	}
-	if err == nil && res.StatusCode == http.StatusNotModified && !rfc9111.Validates(q.stored.Head, res.Header) {
+	if err == nil && res.StatusCode == http.StatusNotModified && q.asked && !rfc9111.Validates(q.stored.Head, res.Header) {
 		// The origin confirms something that we do not have: ask for it whole.
 		res.Body.Close()
 		q.stored = nil
 		res, err = q.ask(ctx, nil)
 	}
+	if err == nil && res.StatusCode == http.StatusNotModified && !q.asked {
+		res.Body.Close()
+		err = errUnasked
+	}
 	received := time.Now()
 	switch {
 	case err != nil:
 		q.failed(err)
-	case res.StatusCode == http.StatusNotModified && q.stored != nil:
+	case res.StatusCode == http.StatusNotModified:
 		q.confirm(res, requested, received)
 	default:
 		q.accept(ctx, res, requested, received)
@@ -115,9 +116,7 @@ func (q *question) ask(ctx context.Context, stored *cachestore.Entry) (*http.Res
 		},
 	})
 	out := q.out.Clone(ctx)
-	if stored != nil {
-		rfc9111.Conditional(out.Header, stored.Head)
-	}
+	q.asked = stored != nil && rfc9111.Conditional(out.Header, stored.Head)
 	res, err := q.h.Origin.RoundTrip(out)
 	if err == nil {
 		q.fill.heard(res.StatusCode)

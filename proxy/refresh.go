@@ -178,7 +178,7 @@ func (job *refreshJob) run(ctx context.Context) (err error) {
 		}
 	}()
 	x.identify()
-	x.sequence = x.h.Cache.Ledger.Sequence()
+	x.consult()
 	if found := x.find(); found.Entry != nil && x.alive(found) {
 		x.stored = found.Entry
 		if x.judge(found.Entry) == Hit {

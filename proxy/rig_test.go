@@ -166,6 +166,8 @@ func hashOf(key string) uint32 {
 type testLedger struct {
 	mu      sync.Mutex
 	records []testPurge
+	floor   uint64 // entries of a lower sequence are suspect
+	fenced  bool   // nothing is trusted
 }
 
 type testPurge struct {
@@ -188,11 +190,31 @@ func (l *testLedger) Sequence() uint64 {
 	return uint64(len(l.records))
 }
 
-func (l *testLedger) Trusted() bool { return true }
+func (l *testLedger) Trusted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.fenced
+}
+
+// fence is the loss of the log, or its return.
+func (l *testLedger) fence(closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fenced = closed
+}
+
+// distrust makes all that came before suspect.
+func (l *testLedger) distrust() {
+	l.purge(testPurge{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.floor = uint64(len(l.records))
+}
 
 func (l *testLedger) Judge(e *cachestore.Entry, since uint64) (verdict cachestore.Verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	verdict.Suspect = e.Sequence < l.floor
 	for _, p := range l.records[since:] {
 		match := p.key != "" && p.key == e.Key
 		for _, tag := range e.Tags {

@@ -108,9 +108,13 @@ func (l *Ledger) generation() Generation {
 
 // decode returns a sequence such that every record later than the place in the log
 // has a higher one. It returns false when the records from there on are not all
-// known.
+// known. A place that this node has yet to reach counts as the one where it is: what it
+// applies alone meanwhile need not have been known there.
 func (l *Ledger) decode(g Generation, position uint64) (uint64, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	if l.timeline.following() && g == l.timeline.generation() {
+		position = min(position, l.timeline.current(l.sequence.Load()))
+	}
 	return l.timeline.decode(g, position)
 }

@@ -54,7 +54,7 @@ type Log struct {
 	Settle    time.Duration        // how old a generation must be before its table of nodes is believed to be whole; zero means 3 times Heartbeat
 	Gather    time.Duration        // at least, between two records of invalidations; zero means 100ms
 	Batch     int                  // records read at a time; zero means 1,000
-	Clock     func() time.Duration // monotonic; nil is this process's
+	Clock     func() time.Duration // monotonic; nil is this process's, the time counted in that a machine slept
 
 	node     string // our row's name
 	end      context.CancelFunc
@@ -115,8 +115,7 @@ func (l *Log) Open() {
 	orDefault(&l.Gather, 100*time.Millisecond)
 	orDefault(&l.Batch, 1000)
 	if l.Clock == nil {
-		start := time.Now()
-		l.Clock = func() time.Duration { return time.Since(start) }
+		l.Clock = (&clock{start: time.Now()}).now
 	}
 	id := stream.NewID()
 	l.node = fmt.Sprintf("%s-%x", l.Name, id[:4])
@@ -187,7 +186,15 @@ func (l *Log) Trusted() bool {
 // Invalidate implements proxy.Ledger. It is applied here at once, and written to the
 // log soon.
 func (l *Log) Invalidate(key cachestore.Key) {
-	if l.outbox.change(l.Ledger.change(key)) {
+	l.invalidate(func() change { return l.Ledger.change(key) })
+}
+
+// invalidate applies an invalidation and notes that the other nodes may not know of
+// it: no record of the log may be applied between the two.
+func (l *Log) invalidate(apply func() change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.outbox.change(apply()) {
 		l.rouse()
 	}
 }
@@ -221,9 +228,7 @@ func (l *Log) Decode(generation [16]byte, position uint64) (sequence uint64, kno
 
 // InvalidateGroup implements proxy.Ledger, as Invalidate does.
 func (l *Log) InvalidateGroup(origin, group string) {
-	if l.outbox.change(l.Ledger.changeGroup(origin, group)) {
-		l.rouse()
-	}
+	l.invalidate(func() change { return l.Ledger.changeGroup(origin, group) })
 }
 
 // rouse has the log read, and written if there is something to write.

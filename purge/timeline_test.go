@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 )
 
 func generation(n int) (g Generation) {
@@ -189,6 +191,71 @@ func TestTimelineModel(t *testing.T) {
 						t.Fatalf("%x became newer on its way: %x", r.sequence, s)
 					}
 				}
+			}
+		})
+	}
+}
+
+// TestAheadOfUs: an entry from a node that has read more of the log than this one need
+// not have known of what this node applies alone from now on.
+func TestAheadOfUs(t *testing.T) {
+	for name, alone := range map[string]func(*Ledger){
+		"invalidation": func(l *Ledger) { l.Invalidate(key("shop", "a", "/")) },
+		"purge": func(l *Ledger) {
+			l.applyAlone(&action{record: Record{Selector: Selector{Kind: Host, Site: "shop", Authority: "a"}}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New(Options{Now: still})
+			g := generation(1)
+			if _, known := l.decode(Generation{}, 1); known {
+				t.Error("a place in no log is known")
+			}
+			l.begin(g, 0, false)
+			l.settle()
+			other := &action{record: Record{Selector: Selector{Kind: Host, Site: "shop", Authority: "b"}}}
+			l.applyAt(1, other)
+			sequence, known := l.decode(g, 5)
+			if !known {
+				t.Fatal("a place in the log is not known")
+			}
+			e := entry(key("shop", "a", "/"), sequence)
+			alone(l)
+			if !l.Judge(e, e.Sequence).Dead {
+				t.Error("an entry from another node outlives what that node cannot have known")
+			}
+			l.applyAt(2, other)
+			if again, _ := l.decode(g, 2); l.Judge(entry(e.Key, again), 0).Dead {
+				t.Error("what has been read counts for nothing")
+			}
+		})
+	}
+}
+
+// TestAnInvalidationOnItsWayIsNeverUnknown: between applying it and noting that others
+// may not know of it, no record of the log is applied. With one, an entry from another
+// node could be taken to be newer than both.
+func TestAnInvalidationOnItsWayIsNeverUnknown(t *testing.T) {
+	for name, invalidate := range map[string]func(*Log){
+		"url":   func(l *Log) { l.Invalidate(key("shop", "a", "/")) },
+		"group": func(l *Log) { l.InvalidateGroup("https://a", "red") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &Log{Ledger: New(Options{}), outbox: newOutbox(1)}
+			l.outbox.mu.Lock()
+			var wg sync.WaitGroup
+			wg.Go(func() { invalidate(l) })
+			for l.Sequence() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if l.mu.TryLock() {
+				t.Error("a record of the log could be applied")
+				l.mu.Unlock()
+			}
+			l.outbox.mu.Unlock()
+			wg.Wait()
+			if floor := l.outbox.floor.Load(); floor != l.Sequence() {
+				t.Errorf("the floor is %d", floor)
 			}
 		})
 	}
