@@ -147,8 +147,10 @@ func run(ctx context.Context, o options) (err error) {
 func measure(ctx context.Context, o options, work Work, dir, binary string) (table Table, err error) {
 	lab := &Lab{Dir: dir, Binary: binary, Quick: o.quick, Rounds: o.rounds, nodeCores: bothCores}
 	cores := bothCores
+	runtime.GOMAXPROCS(2)
 	if work.Pinned {
 		cores, lab.nodeCores = loadCore, serverCore
+		runtime.GOMAXPROCS(1) // two would wait for each other on one core
 	}
 	if err := process.PinSelf(ctx, cores); err != nil {
 		return table, err

@@ -31,10 +31,11 @@ type stocked struct {
 	without, with []hits // purges beside the load: one of each for each turn
 }
 
-// hits are the times of hits in one span, and their share in all answers in percent.
+// hits are the times of hits in one span.
 type hits struct {
 	Figures
-	share float64
+	share  float64 // in all answers, in percent
+	purges float64 // per second, made meanwhile
 }
 
 // purgeWork: a purge of a key costs the same whatever is stored, and those who get
@@ -121,29 +122,30 @@ func (n *stocked) purgeOne() []byte {
 // other way round.
 func (n *stocked) timeHits(ctx context.Context, span time.Duration, purgesFirst bool) error {
 	for _, purging := range []bool{purgesFirst, !purgesFirst} {
-		beside, kept := (func(context.Context) error)(nil), &n.without
-		if purging {
-			beside, kept = n.purgeOn, &n.with
-		}
-		h, err := n.load(ctx, span, beside)
+		h, err := n.load(ctx, span, purging)
 		if err != nil {
 			return err
 		}
-		*kept = append(*kept, h)
+		if purging {
+			n.with = append(n.with, h)
+		} else {
+			n.without = append(n.without, h)
+		}
 	}
 	return nil
 }
 
-// load asks for random objects for a time, and runs beside meanwhile.
-func (n *stocked) load(ctx context.Context, span time.Duration, beside func(context.Context) error) (hits, error) {
+// load asks for random objects for a time, and purges meanwhile or does not.
+func (n *stocked) load(ctx context.Context, span time.Duration, purging bool) (hits, error) {
 	ctx, cancel := context.WithTimeout(ctx, span)
 	defer cancel()
 	l := &Load{Addresses: []string{n.Address}, Rate: hitRate, Connections: hitConnections,
 		Next: func() Request { return Request{Raw: get(rand.IntN(n.objects))} }}
 	run := l.start(ctx)
+	var purges int
 	var failure error
-	if beside != nil {
-		failure = beside(ctx)
+	if purging {
+		purges, failure = n.purgeOn(ctx)
 	}
 	samples, err := run.wait()
 	if err := errors.Join(err, failure); err != nil {
@@ -151,30 +153,30 @@ func (n *stocked) load(ctx context.Context, span time.Duration, beside func(cont
 	}
 	// The first moments are those of new connections.
 	from := span / 10
-	return hits{figures(samples, from, span, isHit), figures(samples, from, span, isAny).hitShare()}, nil
+	return hits{
+		Figures: figures(samples, from, span, isHit),
+		share:   figures(samples, from, span, isAny).hitShare(),
+		purges:  float64(purges) / span.Seconds(),
+	}, nil
 }
 
-// purgeOn purges random keys until ctx ends. It is an error when it cannot keep up.
-func (n *stocked) purgeOn(ctx context.Context) error {
+// purgeOn purges random keys until ctx ends, and returns how many.
+func (n *stocked) purgeOn(ctx context.Context) (purges int, err error) {
 	c, err := dial(context.WithoutCancel(ctx), n.Admin)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer c.close()
 	ticker := time.NewTicker(purgePause)
 	defer ticker.Stop()
-	began := time.Now()
-	for purges := 0; ; purges++ {
+	for ; ; purges++ {
 		select {
 		case <-ctx.Done():
-			if due := int(time.Since(began) / purgePause); purges < due*8/10 {
-				return fmt.Errorf("of %d purges %d were made", due, purges)
-			}
-			return nil
+			return purges, nil
 		case <-ticker.C:
 		}
 		if _, err := c.purge(n.purgeOne()); err != nil {
-			return err
+			return purges, err
 		}
 	}
 }
@@ -205,8 +207,13 @@ func purgeTable(lab *Lab, nodes []*stocked, calls int, span time.Duration) Table
 	row("hit, p50, 100 purges/s", func(n *stocked) string { return micros(medianOf(n.with, p50)) })
 	row("hit, p99, no purges", func(n *stocked) string { return micros(medianOf(n.without, p99)) })
 	row("hit, p99, 100 purges/s", func(n *stocked) string { return micros(medianOf(n.with, p99)) })
-	row("p99 with purges over without", func(n *stocked) string { return fmt.Sprintf("%.2f", n.ratio()) })
-	row("p99 of half the spans without over the other half", func(n *stocked) string { return fmt.Sprintf("%.2f", n.noise()) })
+	row("purges/s reached", func(n *stocked) string {
+		return fmt.Sprintf("%.0f/s", medianOf(n.with, func(h hits) float64 { return h.purges }))
+	})
+	row("hit, p99 of the quiet quarter, no purges", func(n *stocked) string { return micros(quietly(n.without)) })
+	row("hit, p99 of the quiet quarter, 100 purges/s", func(n *stocked) string { return micros(quietly(n.with)) })
+	row("p99 of the quiet quarter, with over without", func(n *stocked) string { return fmt.Sprintf("%.2f", n.ratio()) })
+	row("the same of half the spans without over the other half", func(n *stocked) string { return fmt.Sprintf("%.2f", n.noise()) })
 	row("bar: p99 within 10 %", func(n *stocked) string {
 		if n.noise() > 1.10 {
 			return "undecided: the machine is not quiet enough"
@@ -230,10 +237,18 @@ func medianOf[T cmp.Ordered](spans []hits, figure func(hits) T) T {
 	return median(all)
 }
 
-// ratio is the p99 with purges over that without.
-func (n *stocked) ratio() float64 {
-	return float64(medianOf(n.with, p99)) / float64(medianOf(n.without, p99))
+// quietly is the lower quartile of the spans' p99: other programs can only add to it,
+// and what purges do they do in every span.
+func quietly(spans []hits) time.Duration {
+	var all []time.Duration
+	for _, h := range spans {
+		all = append(all, h.P99)
+	}
+	return quantile(all, 0.25)
 }
+
+// ratio is the p99 with purges over that without.
+func (n *stocked) ratio() float64 { return float64(quietly(n.with)) / float64(quietly(n.without)) }
 
 // noise is the same of spans that should not differ: every other one without purges
 // over the rest, the larger over the smaller.
@@ -242,6 +257,6 @@ func (n *stocked) noise() float64 {
 	for i, h := range n.without {
 		halves[i%2] = append(halves[i%2], h)
 	}
-	a, b := float64(medianOf(halves[0], p99)), float64(medianOf(halves[1], p99))
+	a, b := float64(quietly(halves[0])), float64(quietly(halves[1]))
 	return max(a, b) / min(a, b)
 }
