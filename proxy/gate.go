@@ -32,7 +32,7 @@ func limited(w http.ResponseWriter, node string, err error) bool {
 		return false
 	}
 	rec := recordOf(w)
-	rec.Outcome, rec.Reason = Limited, reasonLimit
+	rec.Outcome, rec.Reason, rec.Err = Limited, reasonLimit, err
 	w.Header()["Cache-Status"] = []string{string(appendCacheStatus(nil, node, &cacheStatus{outcome: Refused, reason: reasonLimit}))}
 	refusal.Refuse(w)
 	return true

@@ -110,6 +110,9 @@ func redisTLS(cfg *config.Redis) (*tls.Config, error) {
 	return secure, nil
 }
 
+// nodes returns how many nodes the fleet has, this one included, as far as is known.
+func (f *fleet) nodes() int { return f.log.Stats().NodesNow + 1 }
+
 // FleetStats are what a node knows of its fleet.
 type FleetStats struct {
 	RedisUp    bool           `json:"redis_up"`

@@ -1,60 +1,102 @@
 package node
 
 import (
-	"net/http"
+	"fmt"
+	"slices"
 
+	"edge/config"
 	"edge/proxy"
-	"edge/proxy/rfc9111"
+	"edge/ratelimit"
 )
 
-const (
-	maxFields     = 100     // fields of a request head
-	maxFieldBytes = 4 << 10 // one field, name and value
-)
-
-// reasonHeadTooLarge is the reason of a request that was refused for its head.
-const reasonHeadTooLarge rfc9111.Reason = "head-too-large"
-
-// limitHead refuses with 431 a request head larger than the smallest that origins
-// are known to take. What an origin would refuse for its size must end here:
-// otherwise one client's oversized head makes an error of everybody's page.
-func limitHead(next http.Handler, maxBytes int64) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !headFits(r, maxBytes) {
-			if rec := recordOf(w); rec != nil {
-				rec.Outcome, rec.Reason = proxy.Refused, reasonHeadTooLarge
-			}
-			w.Header().Set("Connection", "close")
-			proxy.Problem(w, http.StatusRequestHeaderFieldsTooLarge, "The request's header fields are too large.")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+// gate is a place where limits hold. It is filled when the node opens: limits may
+// need Redis.
+type gate struct {
+	*ratelimit.Gate
+	count ratelimit.Count
+	names []string
 }
 
-// headFits counts the head as it was on the wire, a colon, a space and a line end
-// for each field.
-func headFits(r *http.Request, maxBytes int64) bool {
-	total := int64(len(r.Method) + len(r.RequestURI) + len(r.Proto) + len("  \r\n"))
-	total += int64(len("Host: \r\n") + len(r.Host))
-	fields := 1 // Host, which net/http keeps apart
-	for name, values := range r.Header {
-		fields += len(values)
-		for _, value := range values {
-			size := len(name) + len(value)
-			if size > maxFieldBytes {
-				return false
-			}
-			total += int64(size + len(": \r\n"))
-		}
+// gateOf returns the gate of those limits of a route that count so, or nil when there
+// are none.
+func (n *Node) gateOf(route *config.Route, count ratelimit.Count) proxy.Gate {
+	named := func(l config.RateLimit) bool {
+		return slices.Contains(route.RateLimits, l.Name) && countOf(&l) == count
 	}
-	return fields <= maxFields && total <= maxBytes
+	if !slices.ContainsFunc(n.config.RateLimits, named) {
+		return nil
+	}
+	g := &gate{count: count, names: route.RateLimits}
+	n.gates = append(n.gates, g)
+	return g
 }
 
-// recordOf returns the record under way for w, or nil where none is kept.
-func recordOf(w http.ResponseWriter) *proxy.Record {
-	if o, ok := w.(interface{ Record() *proxy.Record }); ok {
-		return o.Record()
+// openLimits makes the limits, and fills the gates.
+func (n *Node) openLimits() error {
+	options := ratelimit.Options{Log: n.log}
+	if n.fleet != nil {
+		options.Redis, options.Prefix, options.Nodes = n.fleet.conn, n.fleet.config.Prefix, n.fleet.nodes
 	}
+	for i := range n.config.RateLimits {
+		options.Policies = append(options.Policies, policyOf(&n.config.RateLimits[i]))
+	}
+	limiter, err := ratelimit.New(options)
+	if err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
+	for _, g := range n.gates {
+		if g.Gate, err = limiter.Gate(g.count, g.names...); err != nil {
+			return fmt.Errorf("limits: %w", err)
+		}
+	}
+	n.limiter = limiter
 	return nil
+}
+
+// policyOf translates a limit of the configuration.
+func policyOf(l *config.RateLimit) ratelimit.Policy {
+	p := ratelimit.Policy{
+		Name:       l.Name,
+		Rate:       ratelimit.Rate{Limit: l.Limit, Period: l.Period},
+		Key:        l.Key,
+		IPv6Prefix: l.IPv6Prefix,
+		BlockFor:   l.BlockFor,
+		Count:      countOf(l),
+		Shared:     l.Store == "redis",
+		MaxKeys:    l.MaxKeys,
+		DryRun:     l.DryRun,
+		Headers:    l.Headers,
+		Legacy:     l.LegacyHeaders,
+	}
+	switch {
+	case l.Concurrent > 0:
+		p.Algorithm, p.Rate = ratelimit.Concurrent, ratelimit.Rate{Limit: l.Concurrent}
+	case l.Algorithm == "sliding_window":
+		p.Algorithm = ratelimit.SlidingWindow
+	case l.Algorithm == "fixed_window":
+		p.Algorithm = ratelimit.FixedWindow
+	default:
+		p.Algorithm, p.Burst = ratelimit.TokenBucket, l.Burst
+	}
+	switch l.OnStoreError {
+	case "allow":
+		p.OnError = ratelimit.Allow
+	case "deny":
+		p.OnError = ratelimit.Deny
+	}
+	for _, plan := range l.Plans {
+		translated := ratelimit.Plan{Name: plan.Name, When: plan.When, Rate: ratelimit.Rate{Limit: plan.Limit, Period: plan.Period}}
+		if p.Algorithm == ratelimit.TokenBucket {
+			translated.Burst = plan.Burst
+		}
+		p.Plans = append(p.Plans, translated)
+	}
+	return p
+}
+
+func countOf(l *config.RateLimit) ratelimit.Count {
+	if l.Count == "misses" {
+		return ratelimit.CountMisses
+	}
+	return ratelimit.CountAll
 }

@@ -9,6 +9,7 @@ import (
 
 	"edge/proxy"
 	"edge/proxy/upstream"
+	"edge/ratelimit"
 )
 
 // metricsHandler serves the node's counters to Prometheus, from a registry of its
@@ -54,6 +55,9 @@ func (e *exporter) Describe(ch chan<- *prometheus.Desc) {
 	for i := range originFigures {
 		ch <- originFigures[i].desc
 	}
+	for i := range limitFigures {
+		ch <- limitFigures[i].desc
+	}
 }
 
 func (e *exporter) Collect(ch chan<- prometheus.Metric) {
@@ -73,6 +77,11 @@ func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 	if stats.Fleet != nil {
 		for _, f := range fleetFigures {
 			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(stats.Fleet))
+		}
+	}
+	for i := range stats.Limits {
+		for _, f := range limitFigures {
+			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(&stats.Limits[i]), stats.Limits[i].Policy)
 		}
 	}
 	for _, o := range e.node.origins {
@@ -182,6 +191,15 @@ var fleetFigures = []figure[FleetStats]{
 	counter("shared_failed_total", "Entries that it did not take.", func(s *FleetStats) int64 { return s.Tiers.Failed }),
 	counter("shared_dropped_total", "Writes to the shared tier for which the queue had no room.", func(s *FleetStats) int64 { return s.Tiers.Dropped }),
 	gauge("shared_waiting", "Writes that wait for the shared tier.", func(s *FleetStats) int64 { return s.Tiers.Waiting }),
+}
+
+// limitFigures are what each limit counts.
+var limitFigures = []figure[ratelimit.Stats]{
+	counter("limit_allowed_total", "Requests that the limit let pass, and that passed.", func(s *ratelimit.Stats) int64 { return s.Allowed }, "limit"),
+	counter("limit_refused_total", "Requests that the limit refused.", func(s *ratelimit.Stats) int64 { return s.Refused }, "limit"),
+	counter("limit_would_refuse_total", "Requests that the limit would have refused, were it not a dry run.", func(s *ratelimit.Stats) int64 { return s.WouldRefuse }, "limit"),
+	counter("limit_store_errors_total", "Requests that Redis could not count.", func(s *ratelimit.Stats) int64 { return s.StoreErrors }, "limit"),
+	gauge("limit_fallback", "1 while Redis cannot count for the limit.", func(s *ratelimit.Stats) int { return oneIf(s.FallbackNow) }, "limit"),
 }
 
 func oneIf(is bool) int {

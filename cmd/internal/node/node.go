@@ -21,6 +21,7 @@ import (
 	"edge/proxy"
 	"edge/proxy/upstream"
 	"edge/purge"
+	"edge/ratelimit"
 )
 
 // Node is one running node. Make it with New, then Open and Close it, or Run it.
@@ -32,6 +33,8 @@ type Node struct {
 	origins []*origin
 	ledger  *purge.Ledger
 	fleet   *fleet // nil: this node is alone
+	gates   []*gate
+	limiter *ratelimit.Limiter
 	store   *memory.Store
 	cache   *proxy.Cache
 	router  *proxy.Router
@@ -196,6 +199,8 @@ func (n *Node) buildRoute(site *config.Site, route *config.Route) (proxy.Route, 
 			OriginURL: o.url,
 			Origin:    o.pool,
 			Rules:     rules(route, &n.config.Origins[i]),
+
+			OriginGate: n.gateOf(route, ratelimit.CountMisses),
 		}
 		if err := handler.Open(); err != nil {
 			return proxy.Route{}, err
@@ -206,6 +211,7 @@ func (n *Node) buildRoute(site *config.Site, route *config.Route) (proxy.Route, 
 			Methods: route.Methods,
 			When:    route.When,
 			Query:   handler.Query,
+			Gate:    n.gateOf(route, ratelimit.CountAll),
 			Handler: handler,
 		}, nil
 	}
@@ -235,7 +241,7 @@ func (n *Node) Open() error {
 	return nil
 }
 
-// openStores opens the tiers of the cache.
+// openStores opens the tiers of the cache, and the counts of the limits.
 func (n *Node) openStores() error {
 	store, err := memory.New(memory.Options{
 		Size:        n.config.Memory.Size,
@@ -247,14 +253,20 @@ func (n *Node) openStores() error {
 	}
 	n.store = store
 	n.cache.Store, n.cache.Memory = store, store
-	if n.fleet == nil {
-		return nil
+	if n.fleet != nil {
+		if err := n.fleet.open(store); err != nil {
+			store.Close()
+			return err
+		}
+		n.cache.Store = n.fleet.tiers
 	}
-	if err := n.fleet.open(store); err != nil {
+	if err := n.openLimits(); err != nil {
+		if n.fleet != nil {
+			_ = n.fleet.close(context.Background()) // nothing was written yet
+		}
 		store.Close()
 		return err
 	}
-	n.cache.Store = n.fleet.tiers
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"edge/proxy"
 	"edge/proxy/upstream"
 	"edge/purge"
+	"edge/ratelimit"
 )
 
 // Stats is what the node knows about itself, as /stats shows it. Counts are since
@@ -25,6 +26,7 @@ type Stats struct {
 	Store      memory.Stats              `json:"store"`
 	Purge      purge.Stats               `json:"purge"`
 	PurgeCalls purge.HandlerStats        `json:"purge_calls"`
+	Limits     []ratelimit.Stats         `json:"limits"`
 	Fleet      *FleetStats               `json:"fleet,omitempty"` // nil: this node is alone
 	Origins    map[string]upstream.Stats `json:"origins"`         // by name
 }
@@ -71,6 +73,7 @@ func (n *Node) Stats() Stats {
 		Purge:      n.ledger.Stats(),
 		PurgeCalls: n.purges.Stats(),
 		Origins:    origins,
+		Limits:     n.limiter.Stats(),
 	}
 	if n.fleet != nil {
 		stats.Fleet = n.fleet.stats()

@@ -1,0 +1,223 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"edge/cachestore/redis/redistest"
+	"edge/integration/internal/node"
+	"edge/integration/internal/origin"
+)
+
+// limited starts a node whose site is under these limits.
+func limited(tb testing.TB, url, limits string, names ...string) *node.Node {
+	tb.Helper()
+	return configured(tb, limits+site(url, `"*"`, fmt.Sprintf("  rate_limits = [%s]", quotedList(names))))
+}
+
+func quotedList(names []string) string {
+	var quoted []string
+	for _, name := range names {
+		quoted = append(quoted, fmt.Sprintf("%q", name))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func fresh(tb testing.TB) *origin.Origin {
+	return origin.Start(tb, fields("page", "Cache-Control", "max-age=600"))
+}
+
+func TestLimitRefuses(t *testing.T) {
+	t.Parallel()
+	o := fresh(t)
+	n := limited(t, o.URL, "rate_limit \"api\" {\n  rate = \"5/1h\"\n  legacy_headers = true\n}\n", "api")
+	for i := range 5 { // hits count, too
+		if a := get(t, n, "/"); a.Status != http.StatusOK || a.Header.Get("Retry-After") != "" {
+			t.Fatalf("request %d: %d %v", i, a.Status, a.Header)
+		}
+	}
+	a := get(t, n, "/", "X-Forwarded-For", "203.0.113.1", "Forwarded", "for=203.0.113.1") // which changes nothing
+	equal(t, "status", a.Status, http.StatusTooManyRequests)
+	if wait := a.number(t, "Retry-After"); wait < 1 || wait > 720 {
+		t.Errorf("Retry-After %d, want the time of one request in five an hour", wait)
+	}
+	equal(t, "Content-Type", a.Header.Get("Content-Type"), "application/problem+json")
+	equal(t, "Cache-Control", a.Header.Get("Cache-Control"), "no-store")
+	var problem struct {
+		Status int
+		Title  string
+		Policy string
+	}
+	if err := json.Unmarshal([]byte(a.Body), &problem); err != nil || problem.Status != 429 || !strings.Contains(a.Body, "api") {
+		t.Errorf("body %q, %v", a.Body, err)
+	}
+	if policy, limit := a.Header.Get("RateLimit-Policy"), a.Header.Get("RateLimit"); !strings.HasPrefix(policy, `"api";q=5`) || !strings.HasPrefix(limit, `"api";r=0`) {
+		t.Errorf("RateLimit-Policy %q, RateLimit %q", policy, limit)
+	}
+	equal(t, "X-RateLimit-Limit", a.Header.Get("X-RateLimit-Limit"), "5")
+	equal(t, "Cache-Status", a.Header.Get("Cache-Status"), "edge; detail=limit")
+	equal(t, "requests to the origin", o.Count(""), 1)
+}
+
+func TestLimitOnMissesLetsHitsPass(t *testing.T) {
+	t.Parallel()
+	o := fresh(t)
+	n := limited(t, o.URL, "rate_limit \"origin\" {\n  rate = \"2/1h\"\n  count = \"misses\"\n}\n", "origin")
+	get(t, n, "/a")
+	get(t, n, "/b")
+	for range 20 {
+		equal(t, "a hit", get(t, n, "/a").Status, http.StatusOK)
+	}
+	equal(t, "a third miss", get(t, n, "/c").Status, http.StatusTooManyRequests)
+	equal(t, "requests to the origin", o.Count(""), 2)
+}
+
+func TestLimitOnlyPretends(t *testing.T) {
+	t.Parallel()
+	o := fresh(t)
+	n := limited(t, o.URL, "rate_limit \"api\" {\n  rate = \"1/1h\"\n  dry_run = true\n}\n", "api")
+	for range 5 {
+		equal(t, "status", get(t, n, "/").Status, http.StatusOK)
+	}
+	metrics := adminGet(t, n, "/metrics")
+	if !strings.Contains(metrics, `edge_limit_would_refuse_total{limit="api"} 4`) {
+		t.Errorf("the metrics do not tell of 4 refusals:\n%s", metrics)
+	}
+}
+
+func adminGet(tb testing.TB, n *node.Node, path string) string {
+	tb.Helper()
+	res, err := http.Get(n.Admin + path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestLimitOnWhatRunsAtATime(t *testing.T) {
+	t.Parallel()
+	gate := origin.NewGate(t)
+	o := origin.Start(t, func(w http.ResponseWriter, r *http.Request) {
+		gate.Pass(r)
+		w.Header().Set("Cache-Control", "no-store")
+		io.WriteString(w, "page")
+	})
+	n := limited(t, o.URL, "rate_limit \"few\" {\n  concurrent = 2\n}\n", "few")
+	answers := make(chan answer, 2)
+	for range 2 {
+		go func() {
+			r, _ := request(n, "GET", "/", "")
+			answers <- exchange(n, r)
+		}()
+	}
+	gate.Await(t, 2)
+	equal(t, "a third", get(t, n, "/").Status, http.StatusTooManyRequests)
+	gate.Open()
+	for range 2 {
+		equal(t, "status", (<-answers).Status, http.StatusOK)
+	}
+	until(t, "room again", func() (int, bool) {
+		status := get(t, n, "/").Status
+		return status, status == http.StatusOK
+	})
+}
+
+func TestLimitIsTheFleets(t *testing.T) {
+	t.Parallel()
+	o := fresh(t)
+	server := redistest.Start(t)
+	text := fmt.Sprintf("redis {\n  url = %q\n}\nrate_limit \"api\" {\n  rate = \"40/1h\"\n}\n", server.URL)
+	var nodes []*node.Node
+	for range 3 {
+		nodes = append(nodes, limited(t, o.URL, text, "api"))
+	}
+	var allowed atomic.Int64
+	var clients sync.WaitGroup
+	for _, n := range nodes {
+		clients.Go(func() {
+			for range 40 {
+				r, _ := request(n, "GET", "/", "", "Host", "shop.test")
+				if a := exchange(n, r); a.Status == http.StatusOK {
+					allowed.Add(1)
+				} else if a.Status != http.StatusTooManyRequests {
+					t.Errorf("status %d, %v", a.Status, a.Err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	equal(t, "let through by all nodes together", allowed.Load(), 40)
+
+	// Without Redis no request fails or waits: each node has its share.
+	server.Stop()
+	began := time.Now()
+	for _, n := range nodes {
+		for range 20 {
+			if a := get(t, n, "/", "Host", "shop.test"); a.Status != http.StatusOK && a.Status != http.StatusTooManyRequests {
+				t.Errorf("without Redis: %d", a.Status)
+			}
+		}
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("60 requests without Redis took %v", took)
+	}
+}
+
+// TestLimitHoldsInTime: four nodes, hammered at twenty times what the limit allows.
+func TestLimitHoldsInTime(t *testing.T) {
+	if !soaking() {
+		t.Skip("takes 10 seconds of a machine that does nothing else: make soak")
+	}
+	const length, limit, burst, pace = 10 * time.Second, 100, 100, 2000
+	for _, algorithm := range []string{"token_bucket", "sliding_window"} {
+		o := fresh(t)
+		server := redistest.Start(t)
+		text := fmt.Sprintf("log {\n  access = false\n}\nredis {\n  url = %q\n}\nrate_limit \"api\" {\n  rate = \"%d/1s\"\n  algorithm = %q\n  key = \"${req.host}\"\n}\n", server.URL, limit, algorithm)
+		var nodes []*node.Node
+		for range 4 {
+			nodes = append(nodes, node.Start(t, node.Options{Binary: built(t, plainBinary), Config: configuration(text + site(o.URL, `"*"`, `  rate_limits = ["api"]`))}))
+		}
+		var allowed, refused, failed atomic.Int64
+		var clients sync.WaitGroup
+		began := time.Now()
+		const each = 16
+		for c := range 4 * each {
+			n := nodes[c%4]
+			clients.Go(func() {
+				for tick := time.NewTicker(time.Second * 4 * each / pace); time.Since(began) < length; <-tick.C {
+					r, _ := request(n, "GET", "/", "", "Host", "shop.test")
+					switch a := exchange(n, r); a.Status {
+					case http.StatusOK:
+						allowed.Add(1)
+					case http.StatusTooManyRequests:
+						refused.Add(1)
+					default:
+						failed.Add(1)
+					}
+				}
+			})
+		}
+		clients.Wait()
+		took := time.Since(began).Seconds()
+		want := limit * took
+		if algorithm == "token_bucket" {
+			want += burst
+		}
+		t.Logf("%s: %d let through in %.2f s, the limit is %.0f; %d refused", algorithm, allowed.Load(), took, want, refused.Load())
+		if got := float64(allowed.Load()); got > want*1.01+1 || algorithm == "token_bucket" && got < want*0.99-1 || failed.Load() > 0 {
+			t.Errorf("%s: %v let through, want %v within 1 %%; %d failed", algorithm, got, want, failed.Load())
+		}
+	}
+}
