@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Origin answers /N with the version of object N, fresh for a day, under the keys
@@ -96,6 +95,3 @@ func versionOf(body []byte) (int64, bool) {
 	version, err := strconv.ParseInt(string(text), 10, 64)
 	return version, ok && err == nil && len(body) == objectSize
 }
-
-// perSecond is a number of things over a time.
-func perSecond(n int64, over time.Duration) float64 { return float64(n) / over.Seconds() }

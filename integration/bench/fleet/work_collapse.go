@@ -45,7 +45,7 @@ func collapseWork(ctx context.Context, lab *Lab) (Table, error) {
 	if err := f.start(ctx); err != nil {
 		return Table{}, err
 	}
-	calm, after := pick(lab, 5*time.Second, 2*time.Second), pick(lab, 15*time.Second, 4*time.Second)
+	calm, after := pick(lab, 5*time.Second, 2*time.Second), pick(lab, 15*time.Second, 2*time.Second)
 
 	loading, stop := context.WithCancel(ctx)
 	defer stop()

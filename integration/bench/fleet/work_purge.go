@@ -65,20 +65,21 @@ func purgeWork(ctx context.Context, lab *Lab) (Table, error) {
 	// Short spans, and many: what else the machine does then spoils some of them, and
 	// the medians stand.
 	span := pick(lab, time.Second, 500*time.Millisecond)
-	for turn := range lab.Rounds * turnsEach {
+	turns := pick(lab, lab.Rounds*turnsEach, 4)
+	for turn := range turns {
 		for i := range nodes {
 			n := nodes[(turn+i)%len(nodes)]
 			if err := n.timeHits(ctx, span, turn%2 == 1); err != nil {
 				return Table{}, err
 			}
 		}
-		if turn%turnsEach == turnsEach-1 {
+		if (turn+1)%turnsEach == 0 {
 			for _, n := range nodes {
 				lab.say("purge: after %d turns, %d objects: hits p99 %v, with purges %v", turn+1, n.objects, medianOf(n.without, p99), medianOf(n.with, p99))
 			}
 		}
 	}
-	return purgeTable(lab, nodes, calls, span), nil
+	return purgeTable(nodes, calls, turns, span), nil
 }
 
 // turnsEach is how many turns, each a span without purges and one with, a round has.
@@ -181,11 +182,11 @@ func (n *stocked) purgeOn(ctx context.Context) (purges int, err error) {
 	}
 }
 
-func purgeTable(lab *Lab, nodes []*stocked, calls int, span time.Duration) Table {
+func purgeTable(nodes []*stocked, calls, turns int, span time.Duration) Table {
 	t := Table{
 		Title: "Purge of a key",
 		Note: fmt.Sprintf("The node on a core of its own. %d calls of POST /purge one after the other; then %d requests/s for random objects, "+
-			"in turn for %v without purges and for %v with 100 purges/s of random keys. Medians over %d turns.", calls, hitRate, span, span, lab.Rounds*turnsEach),
+			"in turn for %v without purges and for %v with 100 purges/s of random keys. Medians over %d turns.", calls, hitRate, span, span, turns),
 		Head: []string{"measure"},
 	}
 	for _, n := range nodes {

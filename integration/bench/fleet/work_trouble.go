@@ -45,7 +45,7 @@ func troubleWork(ctx context.Context, lab *Lab) (Table, error) {
 	if err := c.start(ctx); err != nil {
 		return Table{}, err
 	}
-	span := pick(lab, 5*time.Second, 1500*time.Millisecond)
+	span := pick(lab, 5*time.Second, time.Second)
 	var rounds [][]Sample
 	var phases [][]phase
 	for round := range lab.Rounds {
