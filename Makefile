@@ -6,7 +6,7 @@ ORIGIN      := integration/origins/node
 CONFORMANCE := integration/conformance
 # Commands from outside, each with the Debian package that brings it.
 TEST_TOOLS  := redis-server:redis-server node:nodejs npm:npm curl:curl gcc:gcc
-BENCH_TOOLS := nginx:nginx wrk:wrk taskset:util-linux
+BENCH_TOOLS := nginx:nginx wrk:wrk taskset:util-linux redis-server:redis-server
 
 .PHONY: build test check soak bench conformance deps tools
 
@@ -27,9 +27,10 @@ soak: deps # the long tests and those with limits of time: on a machine that doe
 	EDGE_SOAK=1 go test -timeout 60m -count 1 -run FleetModel ./purge
 	EDGE_SOAK=1 go test -timeout 60m -count 1 -v -run 'InTime|LargeBody|Chaos|Overfilled|FleetModel' ./integration
 
-bench: # requests for each second of processor time, beside nginx
+bench: # hits beside nginx; what purges cost, and how a fleet takes the troubles of its Redis
 	@$(call install,$(BENCH_TOOLS))
 	go run ./integration/bench
+	go run ./integration/bench/fleet
 
 conformance: $(CONFORMANCE)/node_modules/.package-lock.json # the public suite of tests for HTTP caches
 	go run ./integration/conformance

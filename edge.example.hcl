@@ -54,6 +54,10 @@ server {
   # Networks of the proxies in front of this node, such as ["10.0.0.0/8"]. Only
   # their X-Forwarded-For and Forwarded are believed, from the right.
   trusted_proxies = []
+
+  # Networks of balancers whose connections begin with a header of the PROXY protocol
+  # (version 1 or 2), such as ["10.0.0.0/8"]. They must send it; nobody else may.
+  proxy_protocol = []
 }
 
 # The operator's own listener: purges, health, statistics, metrics. Never public.

@@ -44,9 +44,6 @@ func (d *decoder) token(b *hcl.Block) {
 	d.body(b.Body, lines{
 		"secret": func(e hclsyntax.Expression) {
 			block.secret = e.Range().Ptr()
-			if _, literal := e.(*hclsyntax.TemplateExpr); literal {
-				d.hide(e.Range()) // findings are shown to people, and logged
-			}
 			block.token.Secret, _ = d.constantText(e)
 		},
 		"scopes": func(e hclsyntax.Expression) {

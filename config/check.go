@@ -31,6 +31,11 @@ func (d *decoder) checkListeners() {
 			d.warn(d.place(&c.Server.TrustedProxies), "Every client is trusted", "With %s in trusted_proxies anyone can claim any client address.", network)
 		}
 	}
+	for _, network := range c.Server.ProxyProtocol {
+		if network == "0.0.0.0/0" || network == "::/0" {
+			d.warn(d.place(&c.Server.ProxyProtocol), "Every client is trusted", "With %s in proxy_protocol anyone can claim any client address.", network)
+		}
+	}
 }
 
 // checkMemory finds sizes of the memory tier and of fills that contradict one

@@ -78,6 +78,7 @@ type Server struct {
 	MaxHeaderBytes int64         // request head; default 8KiB
 	ShutdownGrace  time.Duration // how long SIGTERM waits for requests under way; default 30s
 	TrustedProxies []string      // CIDRs whose X-Forwarded-For and Forwarded are believed; default none
+	ProxyProtocol  []string      // CIDRs whose connections begin with a header of the PROXY protocol; default none
 }
 
 // Memory is the memory tier.

@@ -79,7 +79,6 @@ const maxDiagnostics = 50
 type findings struct {
 	diags hcl.Diagnostics
 	file  *hcl.File       // for quoting; nil when there is no file
-	hides bool            // the source in file is a copy, with secrets made unreadable
 	seen  map[string]bool // what was reported already: rules that many routes inherit are checked for each
 }
 
@@ -105,19 +104,6 @@ func (f *findings) report(severity hcl.DiagnosticSeverity, at *hcl.Range, summar
 	f.diags = append(f.diags, &hcl.Diagnostic{Severity: severity, Summary: summary, Detail: detail, Subject: at})
 }
 
-// hide makes a place of the source unreadable wherever it is quoted.
-func (f *findings) hide(at hcl.Range) {
-	if !f.hides {
-		f.file = &hcl.File{Body: f.file.Body, Bytes: slices.Clone(f.file.Bytes), Nav: f.file.Nav}
-		f.hides = true
-	}
-	for i := at.Start.Byte; i < at.End.Byte; i++ {
-		if f.file.Bytes[i] != '\n' {
-			f.file.Bytes[i] = '*'
-		}
-	}
-}
-
 // failed reports whether an error was found.
 func (f *findings) failed() bool { return f.diags.HasErrors() }
 
@@ -132,8 +118,9 @@ func (f *findings) shown() (list []Diagnostic, omitted int) {
 		diags = diags[:maxDiagnostics]
 	}
 	slices.SortStableFunc(diags, byPlace)
+	quotable := f.quotable()
 	for _, diag := range diags {
-		list = append(list, f.render(diag))
+		list = append(list, render(quotable, diag))
 	}
 	return list, max(omitted, 0)
 }
@@ -156,12 +143,13 @@ func offset(at *hcl.Range) int {
 	return 0
 }
 
-func (f *findings) render(diag *hcl.Diagnostic) Diagnostic {
+func render(from quotable, diag *hcl.Diagnostic) Diagnostic {
+	diag = from.discreet(diag)
 	d := Diagnostic{Warning: diag.Severity == hcl.DiagWarning, Summary: diag.Summary, Detail: diag.Detail}
 	if diag.Subject != nil {
 		d.File, d.Line, d.Column = diag.Subject.Filename, diag.Subject.Start.Line, diag.Subject.Start.Column
 	}
-	d.Text = show(diag, f.file)
+	d.Text = show(diag, from.file)
 	return d
 }
 

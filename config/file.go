@@ -53,6 +53,7 @@ func (d *decoder) server(b *hcl.Block) {
 		"max_header_bytes": set(d, &s.MaxHeaderBytes, d.size(1*kib, 1*mib)),
 		"shutdown_grace":   set(d, &s.ShutdownGrace, d.duration(0, longest)),
 		"trusted_proxies":  set(d, &s.TrustedProxies, d.list(d.checked("Invalid network", checkNetwork))),
+		"proxy_protocol":   set(d, &s.ProxyProtocol, d.list(d.checked("Invalid network", checkNetwork))),
 	}, nil)
 }
 

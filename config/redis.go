@@ -14,16 +14,10 @@ import (
 func (d *decoder) redis(b *hcl.Block) {
 	r := defaultRedis()
 	d.config.Redis = &r
-	password := func(e hclsyntax.Expression) {
-		if _, literal := e.(*hclsyntax.TemplateExpr); literal {
-			d.hide(e.Range())
-		}
-		r.Password, _ = d.constantText(e)
-	}
 	d.body(b.Body, lines{
 		"url":        d.redisURL(&r.URL),
 		"username":   set(d, &r.Username, d.constantText),
-		"password":   password,
+		"password":   set(d, &r.Password, d.constantText),
 		"ca_file":    set(d, &r.CAFile, d.checked("Invalid file", checkFile)),
 		"cert_file":  set(d, &r.CertFile, d.checked("Invalid file", checkFile)),
 		"key_file":   set(d, &r.KeyFile, d.checked("Invalid file", checkFile)),
@@ -68,9 +62,6 @@ func (d *decoder) redisURL(target *string) func(hclsyntax.Expression) {
 		if !ok {
 			return
 		}
-		if _, literal := e.(*hclsyntax.TemplateExpr); literal && strings.Contains(text, "@") {
-			d.hide(e.Range())
-		}
 		if problem := redisURLProblem(text); problem != "" {
 			d.fault(e.Range().Ptr(), "Invalid URL", "%s", problem)
 			return
@@ -80,9 +71,14 @@ func (d *decoder) redisURL(target *string) func(hclsyntax.Expression) {
 	}
 }
 
-// redisURLProblem says what is wrong with an address of Redis, or "".
+// redisURLProblem says what is wrong with an address of Redis, or "". What only the
+// client can tell, the node finds out before it starts.
 func redisURLProblem(text string) string {
 	const example = `Write "redis://127.0.0.1:6379", or "rediss://" for TLS.`
+	if _, rest, _ := strings.Cut(text, "://"); strings.ContainsAny(rest, "/?#") && strings.Contains(rest[strings.IndexAny(rest, "/?#"):], "@") {
+		// What stands before it may be part of a password: nothing of it is shown.
+		return "There is an @ behind the host. In user and password, / ? # @ and % are written as %2F %3F %23 %40 and %25; or they stand in lines of their own."
+	}
 	u, err := url.Parse(oneHost(text))
 	switch {
 	case err != nil:

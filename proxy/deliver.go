@@ -16,13 +16,13 @@ func (x *exchange) deliver(outcome Outcome) {
 	x.rec.Outcome, x.rec.Reason = outcome, x.why
 	header := x.w.Header()
 	e.Head.CopyTo(header)
-	if header["Content-Type"] == nil {
-		header["Content-Type"] = nil // else net/http guesses one
-	}
 	status, body := x.represent(e, header)
 	x.h.hide(header)
 	x.describe(header, e, &cacheStatus{outcome: outcome, reason: x.why, ttl: x.ttl(e, x.life), status: status})
 	x.h.Rules.Response.apply(header, x.r)
+	if header["Content-Type"] == nil {
+		header["Content-Type"] = nil // else net/http guesses one, also where a rule took it away
+	}
 	x.w.WriteHeader(status)
 	if x.r.Method != http.MethodHead {
 		_, _ = body.WriteTo(x.w) // it fails when the client has left: nothing to do, and nobody to tell

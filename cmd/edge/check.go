@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edge/cmd/internal/node"
 	"edge/config"
 )
 
@@ -23,6 +24,10 @@ one that run would refuse gives the exit code 1.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := config.Load(args[0])
 			if err != nil {
+				return &failure{err}
+			}
+			// What the parts of a node find out by themselves, as run would tell it.
+			if _, err := node.New(cfg, nil); err != nil {
 				return &failure{err}
 			}
 			for _, warning := range cfg.Warnings {

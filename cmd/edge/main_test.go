@@ -56,6 +56,8 @@ func TestOutput(t *testing.T) {
 		"check-bad":        "check testdata/bad.hcl",
 		"check-warning":    "check testdata/odd.hcl",
 		"check-no-file":    "check testdata/missing.hcl",
+		"check-redis-url":  "check testdata/redis-url.hcl",
+		"check-redis-file": "check testdata/redis-file.hcl",
 		"check-no-operand": "check",
 		"purge-nothing":    "purge --soft",
 		"purge-operand":    "purge product-42",

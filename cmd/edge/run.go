@@ -212,7 +212,7 @@ func hint(err error) string {
 		return "Ports below 1024 and protected files need rights that this user does not have."
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "The address is none of this machine's."
-	case errors.Is(err, syscall.ENOENT):
+	case errors.Is(err, syscall.ENOENT) && strings.HasPrefix(err.Error(), "open configuration"):
 		return "Start with edge.example.hcl, or without a file: edge run --origin URL."
 	}
 	return ""

@@ -46,7 +46,7 @@ func startEdge(ctx context.Context, lab *Lab) (*Server, error) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	edge, err := process.StartEdge(ctx, pinned(binary), []string{"--config", file}, []string{"GOMAXPROCS=1"}, nil)
+	edge, err := process.StartEdge(ctx, process.Pinned(serverCore, binary), []string{"--config", file}, []string{"GOMAXPROCS=1"}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"edge/integration/bench/process"
 )
 
 // Lab is what all peers share: scratch space and the origin.
@@ -28,7 +30,7 @@ type Lab struct {
 func openLab(ctx context.Context) (*Lab, error) {
 	lab := &Lab{}
 	var err error
-	if lab.Dir, err = os.MkdirTemp(memoryDir(), "edge-bench-"); err != nil {
+	if lab.Dir, err = os.MkdirTemp(process.MemoryDir(), "edge-bench-"); err != nil {
 		return nil, err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -44,14 +46,6 @@ func openLab(ctx context.Context) (*Lab, error) {
 		}
 	})
 	return lab, nil
-}
-
-// memoryDir is a file system in memory where there is one, else the usual place.
-func memoryDir() string {
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-		return "/dev/shm"
-	}
-	return ""
 }
 
 func (l *Lab) close() error {
@@ -75,15 +69,4 @@ func (l *Lab) serve(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "public, max-age=86400")
 	header.Set("ETag", `"`+size+`"`)
 	w.Write(make([]byte, n)) // a peer that hangs up is seen by whoever asked it
-}
-
-// freePort is a port that was free a moment ago, for servers that cannot say
-// which one they chose.
-func freePort(ctx context.Context) (string, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }

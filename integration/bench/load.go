@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"edge/integration/bench/process"
 )
 
 // Sample is what one round of load showed.
@@ -49,7 +51,7 @@ func load(ctx context.Context, lab *Lab, server *Server, work Work, duration tim
 	wrk.WaitDelay = time.Second
 
 	fetched := lab.fetched.Load()
-	before, err := cpuTime(server.PID())
+	before, err := process.CPUTime(server.PID())
 	if err != nil {
 		return Sample{}, err
 	}
@@ -57,7 +59,7 @@ func load(ctx context.Context, lab *Lab, server *Server, work Work, duration tim
 	if err != nil {
 		return Sample{}, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
-	after, err := cpuTime(server.PID())
+	after, err := process.CPUTime(server.PID())
 	if err != nil {
 		return Sample{}, err
 	}

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"edge/integration/bench/process"
 )
 
 // The server has a core of its own; everything else shares the other one, so
@@ -103,7 +105,8 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := pinToLoadCore(ctx); err != nil {
+	// This process is also the origin, and what it starts later makes the load.
+	if err := process.PinSelf(ctx, loadCore); err != nil {
 		return err
 	}
 	var tables []Table
@@ -130,16 +133,6 @@ func equipped() error {
 	}
 	if len(missing) > 0 {
 		return errors.New("not installed: " + strings.Join(missing, ", "))
-	}
-	return nil
-}
-
-// pinToLoadCore moves this process, which is also the origin, and so all load
-// generators started later, away from the server's core.
-func pinToLoadCore(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, "taskset", "-a", "-c", "-p", loadCore, fmt.Sprint(os.Getpid())).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("pin to core %s: %w\n%s", loadCore, err, out)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func startNginx(ctx context.Context, lab *Lab) (*Server, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	address, err := freePort(ctx)
+	address, err := process.FreePort(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func startNginx(ctx context.Context, lab *Lab) (*Server, error) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	command := pinned("nginx", "-c", file, "-p", dir, "-e", "stderr")
+	command := process.Pinned(serverCore, "nginx", "-c", file, "-p", dir, "-e", "stderr")
 	p, err := process.Start(ctx, process.Command{Path: command[0], Args: command[1:]})
 	if err != nil {
 		return nil, err

@@ -65,11 +65,6 @@ func stopPeers(runners []Runner) error {
 	return errors.Join(failures...)
 }
 
-// pinned is a command that runs on the server's core.
-func pinned(program string, args ...string) []string {
-	return append([]string{"taskset", "-c", serverCore, program}, args...)
-}
-
 // answering waits until the server accepts connections, for those that do not
 // tell when they are ready.
 func answering(ctx context.Context, server *Server) error {

@@ -88,6 +88,7 @@ func (a *answer) WriteHeader(status int) {
 		panic("wire: a second head for one answer")
 	}
 	a.status, a.declared = status, -1
+	a.frame()
 	if lines := a.header["Content-Length"]; len(lines) == 1 {
 		if n, err := strconv.ParseInt(lines[0], 10, 64); err == nil {
 			a.declared = n
@@ -105,6 +106,20 @@ func (a *answer) WriteHeader(status int) {
 	a.out.WriteString("\r\n")
 	_ = a.header.Write(&a.out) // a buffer takes everything
 	a.out.WriteString("\r\n")
+}
+
+// frame takes out what an answer without a body must not say, as net/http does: an
+// origin's wrong word about the length would have the next answer taken for a body
+// (RFC 9110 section 8.6, RFC 9112 section 6.1).
+func (a *answer) frame() {
+	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
+		return
+	}
+	delete(a.header, "Content-Length")
+	delete(a.header, "Transfer-Encoding")
+	if a.status == http.StatusNotModified {
+		delete(a.header, "Content-Type")
+	}
 }
 
 // Write implements http.ResponseWriter.

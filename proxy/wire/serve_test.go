@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -259,6 +260,34 @@ func TestWrongLength(t *testing.T) {
 	}
 	if body, err := io.ReadAll(res.Body); err != io.ErrUnexpectedEOF {
 		t.Errorf("got %q and %v, want a broken body", body, err)
+	}
+}
+
+// TestNoBodyNoLength: what says that there is a body is kept out of answers that
+// have none, whatever was stored.
+func TestNoBodyNoLength(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{}
+	defer server.Close()
+	go server.Serve(NewListener(l, Options{Answer: func(w http.ResponseWriter, r *http.Request) bool {
+		status, _ := strconv.Atoi(r.URL.Path[1:])
+		w.Header()["Content-Length"] = []string{"7"}
+		w.Header()["Transfer-Encoding"] = []string{"chunked"}
+		w.WriteHeader(status)
+		return true
+	}}))
+	c, r := dial(t, l.Addr().String())
+	for _, status := range []string{"204", "304", "204"} {
+		io.WriteString(c, "GET /"+status+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		for _, want := range []string{"HTTP/1.1 " + status, "\r\n"} {
+			line, err := r.ReadString('\n')
+			if err != nil || !strings.HasPrefix(line, want) {
+				t.Fatalf("%s: got %q and %v, want %q", status, line, err, want)
+			}
+		}
 	}
 }
 

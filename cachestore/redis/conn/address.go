@@ -9,6 +9,12 @@ import (
 	"strings"
 )
 
+// CheckURL says what is wrong with an Options.URL, without connecting.
+func CheckURL(url string) error {
+	_, err := parseAddress(url)
+	return err
+}
+
 // address is what a URL says.
 type address struct {
 	tls                bool

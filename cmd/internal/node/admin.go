@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"edge/config"
 	"edge/proxy"
@@ -49,7 +50,7 @@ func (n *Node) admin() http.Handler {
 	})
 	read("/metrics", n.metricsHandler().ServeHTTP)
 
-	debug := func(path string, h http.HandlerFunc) { mux.Handle(path, n.demand(reading(h), scopeDebug)) }
+	debug := func(path string, h http.HandlerFunc) { mux.Handle(path, n.demand(reading(unlinked(h)), scopeDebug)) }
 	debug("/debug/pprof/", pprof.Index)
 	debug("/debug/pprof/cmdline", pprof.Cmdline)
 	debug("/debug/pprof/profile", pprof.Profile)
@@ -78,6 +79,19 @@ func reading(h http.HandlerFunc) http.Handler {
 	})
 }
 
+// unlinked refuses what a page of another site has a browser ask for, be it as an image
+// or a link: profiles cost much, for as long as the asker wants, and a node without
+// tokens takes a browser on its machine for the operator.
+func unlinked(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if from := r.Header.Get("Sec-Fetch-Site"); from == "cross-site" || from == "same-site" {
+			proxy.Problem(w, http.StatusForbidden, "A web page of another site may not ask for this.")
+			return
+		}
+		h(w, r)
+	}
+}
+
 // newPurgeHandler wires the purge interface to the sites and the tokens.
 func (n *Node) newPurgeHandler(recorder purge.Recorder) *purge.Handler {
 	h := &purge.Handler{Recorder: recorder, Locate: n.locate, Grant: grant, Log: n.log}
@@ -93,6 +107,10 @@ func (n *Node) locate(url string) (purge.Place, error) {
 	return purge.Place(resource), err
 }
 
+// adminPatience bounds how long a caller may take for its body, whoever it is: before
+// it is known, and where nobody wants a body, net/http waits for the rest of it.
+const adminPatience = 10 * time.Second
+
 // guardAdmin stands before all pages. Without tokens it refuses whoever is not on
 // this machine. And it refuses web pages that have a browser speak for them: by a
 // name of their own that resolves to our address (DNS rebinding), or by a request
@@ -103,6 +121,10 @@ func (n *Node) guardAdmin(pages, purging http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if r.Body != http.NoBody {
+			// It fails only where the connection is gone.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(adminPatience))
+		}
 		if len(n.tokens) == 0 && !loopbackPeer(r.RemoteAddr) {
 			proxy.Problem(w, http.StatusForbidden, "The admin listener has no token, and answers its own machine only.")
 			return
@@ -122,7 +144,7 @@ func (n *Node) guardAdmin(pages, purging http.Handler) http.Handler {
 		}
 		switch {
 		case !ours:
-			proxy.Problem(w, http.StatusMisdirectedRequest, "The Host is not the admin listener's.")
+			proxy.Problem(w, http.StatusMisdirectedRequest, "The admin listener is not known by this Host. The names that it has stand in hosts of admin { }.")
 		case browsers.Check(r) != nil:
 			proxy.Problem(w, http.StatusForbidden, "A web page of another site may not do this.")
 		default:

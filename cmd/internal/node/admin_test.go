@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"edge/config"
 	"edge/proxy"
@@ -98,6 +99,42 @@ func TestAdminGuard(t *testing.T) {
 	}
 }
 
+// A body that does not come holds no connection for ever, though no page reads it:
+// net/http waits for it before the answer goes out.
+func TestAdminBodyIsBounded(t *testing.T) {
+	for _, c := range []struct {
+		name, method, peer, host string
+		body                     io.Reader
+		want                     bool
+	}{
+		{"to a page", "POST", "127.0.0.1:5000", "localhost", strings.NewReader("x"), true},
+		{"with PURGE", "PURGE", "127.0.0.1:5000", "www.example.com", strings.NewReader("x"), true},
+		{"from another machine", "POST", "203.0.113.9:5000", "localhost", strings.NewReader("x"), true},
+		{"under another name", "POST", "127.0.0.1:5000", "evil.test", strings.NewReader("x"), true},
+		{"none", "GET", "127.0.0.1:5000", "localhost", http.NoBody, false},
+	} {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		r := httptest.NewRequest(c.method, "/stats", c.body)
+		r.RemoteAddr, r.Host = c.peer, c.host
+		before := time.Now()
+		guard(config.Admin{}).ServeHTTP(w, r)
+		if set := len(w.set) == 1 && w.set[0].After(before) && !w.set[0].After(time.Now().Add(adminPatience)); set != c.want {
+			t.Errorf("a body %s: the deadlines are %v", c.name, w.set)
+		}
+	}
+}
+
+// deadlines remembers what a connection was given to read.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.set = append(d.set, at)
+	return nil
+}
+
 func TestAdminPages(t *testing.T) {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
@@ -135,6 +172,31 @@ func TestAdminPages(t *testing.T) {
 		}
 		if res.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s may be stored", path)
+		}
+	}
+}
+
+// A page of another site cannot have a node profiled, though a GET changes nothing.
+func TestProfilesAreNotForPages(t *testing.T) {
+	origin := httptest.NewServer(http.NotFoundHandler())
+	defer origin.Close()
+	n := start(t, origin.URL, io.Discard, nil)
+	c := client(t)
+	for site, want := range map[string]int{"": 200, "none": 200, "same-origin": 200, "same-site": 403, "cross-site": 403} {
+		r, err := http.NewRequest("GET", "http://"+n.Admin()+"/debug/pprof/cmdline", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if site != "" {
+			r.Header.Set("Sec-Fetch-Site", site)
+		}
+		res, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("from %q: got %d, want %d", site, res.StatusCode, want)
 		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 // purges, and the shared tier.
 type fleet struct {
 	config *config.Redis
+	secure *tls.Config // nil is as the system does
 	conn   *conn.Conn
 	log    *purge.Log
 	shared *redis.Store
@@ -34,24 +35,28 @@ type fleet struct {
 const headStart = time.Second
 
 // newFleet prepares what the configuration asks for, and starts nothing.
-func newFleet(cfg *config.Redis, name string, ledger *purge.Ledger, log *slog.Logger) *fleet {
-	f := &fleet{config: cfg, log: &purge.Log{Ledger: ledger, Name: name, Log: log, Fence: cfg.Fence}}
+func newFleet(cfg *config.Redis, name string, ledger *purge.Ledger, log *slog.Logger) (*fleet, error) {
+	if err := conn.CheckURL(cfg.URL); err != nil {
+		return nil, fmt.Errorf("redis: url: %w", err)
+	}
+	secure, err := redisTLS(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	f := &fleet{config: cfg, secure: secure, log: &purge.Log{Ledger: ledger, Name: name, Log: log, Fence: cfg.Fence}}
 	if cfg.Fence == 0 {
 		f.log.Fence = -1 // "off"
 	}
-	return f
+	return f, nil
 }
 
 // open begins to follow the log, and puts memory before the shared tier. That Redis
 // does not answer is no error.
 func (f *fleet) open(store *memory.Store) error {
-	secure, err := redisTLS(f.config)
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
 	cfg := f.config
+	var err error
 	f.conn, err = conn.Open(conn.Options{
-		URL: cfg.URL, TLS: secure, Username: cfg.Username, Password: cfg.Password, Timeout: cfg.Timeout, Log: f.log.Log,
+		URL: cfg.URL, TLS: f.secure, Username: cfg.Username, Password: cfg.Password, Timeout: cfg.Timeout, Log: f.log.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)

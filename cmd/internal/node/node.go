@@ -94,7 +94,8 @@ func (p phase) String() string {
 func (n *Node) phase() phase { return phase(n.state.Load()) }
 
 // New builds a node from a configuration that package config has checked. It
-// opens and starts nothing. A nil log discards.
+// opens and starts nothing, but reads the files that the configuration names. A nil
+// log discards.
 func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -128,7 +129,9 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	n.tokens = newTokens(cfg.Admin.Tokens)
 	var recorder purge.Recorder = purge.NewLocal(n.ledger, cfg.Node)
 	if cfg.Redis != nil {
-		n.fleet = newFleet(cfg.Redis, cfg.Node, n.ledger, log)
+		if n.fleet, err = newFleet(cfg.Redis, cfg.Node, n.ledger, log); err != nil {
+			return nil, err
+		}
 		n.cache.Ledger, n.cache.Fleet = n.fleet.log, true
 		recorder = n.fleet.log
 	}

@@ -530,3 +530,51 @@ func TestClientBehindTrustedProxy(t *testing.T) {
 		t.Errorf("client is %v", got)
 	}
 }
+
+// TestProxyProtocol: whom a connection is from is believed of those alone who are
+// named, and they must say it.
+func TestProxyProtocol(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		io.WriteString(w, r.Header.Get("X-Forwarded-For"))
+	}))
+	defer origin.Close()
+	for _, test := range []struct {
+		name    string
+		trusted []string
+		head    string
+		want    string // of the second answer, which is a hit for those who are let in; "" is none
+	}{
+		{"named", []string{"127.0.0.0/8"}, "PROXY TCP4 203.0.113.9 127.0.0.1 4000 80\r\n", "203.0.113.9"},
+		{"named and silent", []string{"127.0.0.0/8"}, "", ""},
+		{"another network", []string{"10.0.0.0/8"}, "", "127.0.0.1"},
+		{"another network that claims", []string{"10.0.0.0/8"}, "PROXY TCP4 203.0.113.9 127.0.0.1 4000 80\r\n", ""},
+		{"nobody is named", nil, "PROXY TCP4 203.0.113.9 127.0.0.1 4000 80\r\n", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			n := start(t, origin.URL, io.Discard, func(c *config.Config) { c.Server.ProxyProtocol = test.trusted })
+			c, err := net.Dial("tcp", n.Listen()[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			const request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+			r := bufio.NewReader(c)
+			io.WriteString(c, test.head)
+			got := ""
+			for range 2 {
+				io.WriteString(c, request)
+				res, err := http.ReadResponse(r, nil)
+				if err != nil || res.StatusCode != http.StatusOK {
+					got = ""
+					break
+				}
+				body, _ := io.ReadAll(res.Body)
+				got = string(body)
+			}
+			if got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

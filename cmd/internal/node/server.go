@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+
+	"edge/config"
 	"edge/proxy"
 	"edge/proxy/wire"
 )
@@ -18,6 +21,9 @@ func (n *Node) bind() error {
 	for _, address := range n.config.Listen {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
+			return fmt.Errorf("public listener: %w", err)
+		}
+		if l, err = announced(l, &n.config.Server); err != nil {
 			return fmt.Errorf("public listener: %w", err)
 		}
 		n.listeners = append(n.listeners, l)
@@ -31,6 +37,20 @@ func (n *Node) bind() error {
 	}
 	n.adminAt = l
 	return nil
+}
+
+// announced has balancers say, by the PROXY protocol, whom their connections are
+// from. They must, and from all others such a header is just a malformed request.
+func announced(l net.Listener, server *config.Server) (net.Listener, error) {
+	if len(server.ProxyProtocol) == 0 {
+		return l, nil
+	}
+	policy, err := proxyproto.PolicyFromRanges(server.ProxyProtocol, proxyproto.REQUIRE, proxyproto.SKIP)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &proxyproto.Listener{Listener: l, ConnPolicy: policy, ReadHeaderTimeout: server.HeaderTimeout}, nil
 }
 
 // closeListeners closes what bind has opened, when nothing serves it yet.

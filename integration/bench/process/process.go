@@ -175,6 +175,21 @@ func (p *Process) Stop() error {
 	return p.ended()
 }
 
+// Signal sends the program a signal. That it has ended is an error.
+func (p *Process) Signal(s os.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// Kill ends the program as a crash would, and returns when it is gone. Stop is not to
+// be called any more: it would call this a bad end.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill() // fails only when it has ended already
+	<-p.done
+}
+
 // ended is the error of a program that has ended. Dying of the SIGTERM that it
 // was sent is a clean end: not every program catches it.
 func (p *Process) ended() error {

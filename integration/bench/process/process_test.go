@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -84,5 +85,22 @@ echo "$1 $2"; exec sleep 600`
 	}
 	if !strings.Contains(log.String(), "origin does not answer") {
 		t.Errorf("log not passed on: %q", log.String())
+	}
+}
+
+func TestKillEndsAStoppedProgram(t *testing.T) {
+	p, err := shell(t, `echo up; exec sleep 600`, func(line string) bool { return line == "up" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	if p.Alive() {
+		t.Error("running after Kill")
+	}
+	if err := p.Signal(syscall.SIGCONT); err == nil {
+		t.Error("a signal reached a program that is gone")
 	}
 }

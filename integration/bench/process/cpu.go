@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 // that Go runs on.
 const tick = 10 * time.Millisecond
 
-// cpuTime is the user and system time that a process and all that descends from
-// it have used, the ended ones included.
-func cpuTime(pid int) (time.Duration, error) {
+// CPUTime is the user and system time that a process and all that descends from
+// it have used, the ended ones included. Its grain is 10 ms.
+func CPUTime(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
@@ -37,7 +37,7 @@ func cpuTime(pid int) (time.Duration, error) {
 			if err != nil {
 				return 0, fmt.Errorf("children of %d: %w", pid, err)
 			}
-			below, err := cpuTime(id)
+			below, err := CPUTime(id)
 			if os.IsNotExist(err) {
 				continue // ended just now; its time is its parent's
 			}

@@ -1,0 +1,446 @@
+package ratelimit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"edge/cachestore/redis/counter"
+)
+
+// Gate asks the policies that hold in one place. Its methods may be called by many
+// goroutines.
+type Gate struct {
+	limiter  *Limiter
+	policies []*policy // in the order of their index
+}
+
+// Decision is what one policy says to one request.
+type Decision struct {
+	Policy  string
+	Plan    string // "" is the policy's own rate
+	Allowed bool   // by this policy; the others may refuse the request
+	DryRun  bool   // the policy refuses nothing
+	Counted bool   // false: Redis could not count it. Remaining and Reset are unknown then
+
+	Limit      int64         // of the rate in force; on this node, its share
+	Window     time.Duration // in which Limit holds; zero is at a time
+	Remaining  int64         // requests for which there is room now
+	RetryAfter time.Duration // a client that waits for so long, alone, is let pass; zero if Allowed
+	Reset      time.Duration // until Remaining grows; zero when it cannot, or nobody knows
+
+	policy *policy
+}
+
+// Verdict is what all policies of a gate say to one request.
+type Verdict struct {
+	Allowed   bool
+	Decisions []Decision // of each policy, in the order of Options
+
+	leave func()
+}
+
+// Leave tells that the request has ended. It must be called once when it was allowed.
+func (v *Verdict) Leave() { v.leave() }
+
+// Check counts the request, unless a policy refuses it. It writes nothing.
+func (g *Gate) Check(r *http.Request) Verdict {
+	q := g.ask(r)
+	defer g.limiter.questions.Put(q)
+	v := q.verdict()
+	v.Decisions = append([]Decision(nil), v.Decisions...)
+	return v
+}
+
+// Admit counts the request, unless a policy refuses it: then the error is a *Refusal.
+// Otherwise leave must be called when the request has ended, and the fields that
+// policies have for answers are added to the header.
+func (g *Gate) Admit(answer http.Header, r *http.Request) (leave func(), err error) {
+	q := g.ask(r)
+	defer g.limiter.questions.Put(q)
+	v := q.verdict()
+	if !v.Allowed {
+		return nil, v.Refusal()
+	}
+	v.Annotate(answer)
+	return v.leave, nil
+}
+
+// Handler passes to next what the policies let through, and answers the rest.
+func (g *Gate) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := g.Check(r)
+		if !v.Allowed {
+			v.Refusal().Refuse(w)
+			return
+		}
+		defer v.Leave() // also when next panics
+		v.Annotate(w.Header())
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ask takes the request through all policies. What is counted in memory comes first:
+// a client that is refused there costs Redis no write. Redis is asked all the same,
+// since the answer must tell how long to wait for all of them.
+func (g *Gate) ask(r *http.Request) *question {
+	q := g.limiter.questions.Get().(*question)
+	q.prepare(g, r)
+	q.enter()
+	q.countHere()
+	q.countThere()
+	q.countHere() // what could not be counted there
+	q.close()
+	return q
+}
+
+// question is one request before the policies of a gate. It is used again for others.
+type question struct {
+	limiter   *Limiter
+	now       int64
+	open      bool // nobody has refused so far
+	demands   []demand
+	items     []counter.Item
+	decisions []Decision
+	key       []byte
+}
+
+// demand is what one policy is asked.
+type demand struct {
+	*policy
+	rule  rule
+	plan  int // counting from one; zero is the policy's own rate
+	id    id
+	tag   string // of a shared policy: its key, for Redis
+	here  bool   // counted on this node
+	shard *shard // locked, while it counts
+
+	now     int64 // by the clock of what has counted
+	state   state // after the count
+	inside  int64 // of Concurrent: how many there are now
+	verdict verdict
+}
+
+// verdict is what has become of a demand. Redis answers with the same numbers.
+type verdict uint8
+
+const (
+	unasked   verdict = iota
+	refused           // there is no room
+	fits              // there is room, and it was not taken
+	taken             // there was room
+	uncounted         // Redis failed, and so it passes
+	denied            // Redis failed, and so it does not
+)
+
+func (v verdict) allows() bool { return v == fits || v == taken || v == uncounted }
+
+// prepare finds the plan and the key for each policy.
+func (q *question) prepare(g *Gate, r *http.Request) {
+	q.limiter, q.now, q.open = g.limiter, g.limiter.now(), true
+	q.demands = q.demands[:0]
+	for _, p := range g.policies {
+		d := demand{policy: p, rule: p.rule, here: !p.Shared}
+		for i := range p.Plans {
+			if p.Plans[i].When(r) {
+				d.plan, d.rule = i+1, p.plans[i]
+				break
+			}
+		}
+		if p.Key != nil {
+			q.key = append(q.key[:0], p.Key(r)...)
+		} else {
+			q.key = appendClient(q.key[:0], r.RemoteAddr, p.IPv6Prefix)
+		}
+		d.id = p.table.id(d.plan, q.key)
+		if p.Shared {
+			d.tag = tag(q.key)
+		}
+		q.demands = append(q.demands, d)
+	}
+}
+
+// tag names a key in Redis. The keys of one client lie together, under whatever
+// policies.
+func tag(key []byte) string {
+	sum := sha256.Sum256(key)
+	return hex.EncodeToString(sum[:16])
+}
+
+// enter counts what runs at a time.
+func (q *question) enter() {
+	for i := range q.demands {
+		d := &q.demands[i]
+		if d.Algorithm != Concurrent {
+			continue
+		}
+		var ok bool
+		if d.inside, ok = d.running.enter(d.id, d.rule.limit); ok {
+			d.verdict = taken
+			continue
+		}
+		q.refuse(d, refused)
+	}
+}
+
+func (q *question) refuse(d *demand, v verdict) {
+	d.verdict = v
+	q.open = q.open && d.DryRun
+}
+
+// countHere asks the tables: first all of them, and if nobody has refused it takes
+// from all, under their locks together. The order of the locks is that of the
+// policies.
+func (q *question) countHere() {
+	for i := range q.demands {
+		d := &q.demands[i]
+		if !d.here || d.verdict != unasked {
+			continue
+		}
+		d.shard = d.table.shard(d.id)
+		d.shard.mu.Lock()
+		d.now = d.shard.nowLocked(q.now)
+		d.state = d.rule.settle(d.shard.stateLocked(d.id), d.now)
+		if d.rule.remaining(d.state, d.now) >= 1 {
+			d.verdict = fits
+		} else {
+			q.refuse(d, refused)
+		}
+	}
+	for i := range q.demands {
+		d := &q.demands[i]
+		if d.shard == nil {
+			continue
+		}
+		switch {
+		case d.verdict == fits && q.open:
+			d.state, d.verdict = d.rule.take(d.state, 1), taken
+			d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
+		case d.verdict == refused && d.rule.block > 0 && d.state.until == 0:
+			d.state.until = d.now + d.rule.block
+			d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
+		}
+		d.shard.mu.Unlock()
+		d.shard = nil
+	}
+}
+
+// countThere asks Redis, in one command. What it cannot count goes as the policy says.
+func (q *question) countThere() {
+	q.items = q.items[:0]
+	for i := range q.demands {
+		if d := &q.demands[i]; d.Shared {
+			q.items = append(q.items, d.item())
+		}
+	}
+	if len(q.items) == 0 {
+		return
+	}
+	mode := modeTake
+	if !q.open {
+		mode = modeAsk
+	}
+	// A request whose client has left is counted all the same: else leaving early
+	// would be a way around every limit.
+	q.limiter.run(context.Background(), mode, q.now, q.items)
+	items := q.items
+	for i := range q.demands {
+		d := &q.demands[i]
+		if !d.Shared {
+			continue
+		}
+		item := &items[0]
+		items = items[1:]
+		q.limiter.noteStore(d.policy, item.Err)
+		switch {
+		case item.Err == nil:
+			d.read(item)
+			if d.verdict == refused {
+				q.refuse(d, refused)
+			}
+		case d.OnError == Allow:
+			d.verdict = uncounted
+		case d.OnError == Deny:
+			q.refuse(d, denied)
+		default:
+			d.here, d.rule = true, d.rule.share(int64(min(q.limiter.nodes(), maxNodes)))
+		}
+	}
+}
+
+// maxNodes is how many nodes a share can be for; it keeps sums within bounds.
+const maxNodes = 10_000
+
+// close ends the question: it gives back what was taken from those who would have let
+// the request pass, when another has not, and counts the outcome.
+func (q *question) close() {
+	q.items = q.items[:0]
+	for i := range q.demands {
+		d := &q.demands[i]
+		if !q.open && d.verdict == taken {
+			q.giveBack(d)
+			d.verdict = fits
+		}
+		switch {
+		case q.open && d.verdict.allows():
+			d.allowed.Add(1)
+		case d.verdict.allows():
+		case d.DryRun:
+			d.wouldRefuse.Add(1)
+		default:
+			d.refused.Add(1)
+			q.limiter.noteRefusal(d.policy, q.now)
+		}
+	}
+	if len(q.items) > 0 {
+		// When this fails, the units come back in their own time.
+		q.limiter.run(context.Background(), modeGive, q.now, q.items)
+	}
+}
+
+func (q *question) giveBack(d *demand) {
+	switch {
+	case d.Algorithm == Concurrent:
+		d.running.leave(d.id)
+		d.inside--
+		return
+	case !d.here:
+		q.items = append(q.items, d.item())
+	default:
+		shard := d.table.shard(d.id)
+		shard.mu.Lock()
+		now := shard.nowLocked(q.now)
+		left := d.rule.give(d.rule.settle(shard.stateLocked(d.id), now), 1)
+		shard.storeLocked(d.id, &d.rule, left, now)
+		shard.mu.Unlock()
+	}
+	d.state = d.rule.settle(d.rule.give(d.state, 1), d.now)
+}
+
+// verdict returns the decisions in a form that lasts until the question is used
+// again.
+func (q *question) verdict() Verdict {
+	q.decisions = q.decisions[:0]
+	for i := range q.demands {
+		q.decisions = append(q.decisions, q.demands[i].decision())
+	}
+	return Verdict{Allowed: q.open, Decisions: q.decisions, leave: q.leave()}
+}
+
+// leave returns what ends the request: a function that may be called again, without
+// effect.
+func (q *question) leave() func() {
+	type place struct {
+		policy *policy
+		id     id
+	}
+	var inside []place
+	for i := range q.demands {
+		if d := &q.demands[i]; d.Algorithm == Concurrent && d.verdict == taken {
+			inside = append(inside, place{d.policy, d.id})
+		}
+	}
+	if inside == nil {
+		return nothing
+	}
+	return sync.OnceFunc(func() {
+		for _, at := range inside {
+			at.policy.running.leave(at.id)
+		}
+	})
+}
+
+func nothing() {}
+
+func (d *demand) decision() Decision {
+	out := Decision{
+		Policy:  d.Name,
+		Allowed: d.verdict.allows(),
+		DryRun:  d.DryRun,
+		Counted: d.verdict != uncounted && d.verdict != denied,
+		Limit:   d.rule.limit,
+		Window:  micros(d.rule.period),
+		policy:  d.policy,
+	}
+	if d.plan > 0 {
+		out.Plan = d.Plans[d.plan-1].Name
+	}
+	switch {
+	case d.Algorithm == Concurrent:
+		out.Window, out.Remaining = 0, d.rule.limit-d.inside
+	case out.Counted:
+		out.Remaining = d.rule.remaining(d.state, d.now)
+		if out.Remaining < d.rule.burst {
+			out.Reset = micros(d.rule.wait(d.state, d.now, out.Remaining+1))
+		}
+	}
+	if !out.Allowed {
+		out.RetryAfter = out.Reset
+		if out.Reset == 0 { // when there will be room nobody knows
+			out.RetryAfter = time.Second
+		}
+	}
+	return out
+}
+
+func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+
+// item is the demand as Redis is told it.
+func (d *demand) item() counter.Item {
+	name := d.Name
+	if d.plan > 0 {
+		name += "/" + d.Plans[d.plan-1].Name
+	}
+	return counter.Item{Tag: d.tag, Name: name + ":" + d.Algorithm.String(), Args: d.rule.text(1, d.DryRun)}
+}
+
+// read takes the answer of Redis.
+func (d *demand) read(item *counter.Item) {
+	n := item.Reply
+	d.now, d.verdict = n[0], verdict(n[1])
+	d.state = d.rule.settle(state{at: n[2], used: n[3], before: n[4], until: n[5]}, d.now)
+}
+
+// run runs the script. The errors are with the items.
+func (l *Limiter) run(ctx context.Context, mode string, now int64, items []counter.Item) {
+	at := ""
+	if l.ownClock {
+		at = strconv.FormatInt(now, 10)
+	}
+	l.shared.Run(ctx, []string{mode, at}, items)
+	for i := range items {
+		if items[i].Err == nil && !understood(items[i].Reply) {
+			items[i].Err = errReply
+		}
+	}
+}
+
+// noteStore notes whether Redis could count, and logs when that changes.
+func (l *Limiter) noteStore(p *policy, err error) {
+	if err != nil {
+		p.storeErrors.Add(1)
+	}
+	if was := p.fallback.Load(); was == (err != nil) || !p.fallback.CompareAndSwap(was, err != nil) {
+		return
+	}
+	if err != nil {
+		l.log.Warn("a limit cannot be counted in Redis", "policy", p.Name, "on_store_error", p.OnError.String(), "error", err)
+	} else {
+		l.log.Info("a limit is counted in Redis again", "policy", p.Name, "store_errors", p.storeErrors.Load())
+	}
+}
+
+// logEvery is how often a policy that refuses says so.
+const logEvery = int64(time.Minute / time.Microsecond)
+
+func (l *Limiter) noteRefusal(p *policy, now int64) {
+	told := p.told.Load()
+	if now-told < logEvery || !p.told.CompareAndSwap(told, now) {
+		return
+	}
+	l.log.Info("a limit refuses requests", "policy", p.Name, "allowed", p.allowed.Load(), "refused", p.refused.Load())
+}
