@@ -932,3 +932,33 @@ func TestFollowers(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestClosingLosesNothing: what a node has applied alone is in the log when it leaves,
+// though it has just been gathered.
+func TestClosingLosesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a := f.open("a", func(l *Log) { l.Gather = time.Hour })
+	b := f.open("b")
+	k := key("shop", "a", "/")
+	e := entry(k, b.Sequence())
+	a.Invalidate(k) // written at once, as the first in an hour
+	a.until("without a backlog", func() bool { return a.Stats().WaitingNow == 0 })
+	b.until("told", func() bool { return !b.serves(e) })
+	held, other := entry(k, b.Sequence()), entry(key("blog", "a", "/"), b.Sequence())
+	a.Invalidate(k)
+	a.Invalidate(key("blog", "a", "/"))
+	a.Close()
+	b.caught()
+	if b.serves(held) || b.serves(other) {
+		t.Error("an invalidation was lost")
+	}
+	if n := a.Stats().WaitingNow; n != 0 {
+		t.Errorf("%d wait", n)
+	}
+
+	c := f.open("c", func(l *Log) { l.Gather = time.Hour })
+	c.cut.Store(true)
+	c.Invalidate(k)
+	c.Close() // nobody can be told, and nobody waits for that
+}

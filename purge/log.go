@@ -149,12 +149,13 @@ func orDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Close stops following the log and tells the others that this node serves nothing
-// more: call it when that is so. What may still be served is suspect. It waits no
-// longer than about two Deadlines.
+// Close writes what waits for the log, stops following it and tells the others that
+// this node serves nothing more: call it when that is so. What may still be served is
+// suspect. It waits no longer than about two Deadlines.
 func (l *Log) Close() {
 	l.end()
 	l.loops.Wait()
+	l.flush()
 	l.trust.Store(math.MinInt64)
 	l.ready.Store(false)
 	l.mu.Lock()
@@ -166,6 +167,22 @@ func (l *Log) Close() {
 	}
 	if err := l.Fleet.Leave(context.Background(), *row, l.Deadline); err != nil {
 		l.Log.Warn("the fleet will wait for this node until its fence has passed", "err", err)
+	}
+}
+
+// flush writes what this node has applied alone and would take with it, as far as the
+// log can be reached. The loops have ended.
+func (l *Log) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), l.Deadline)
+	defer cancel()
+	for l.fails = 0; l.fails == 0 && ctx.Err() == nil; l.round(ctx) {
+		if waiting, _, _ := l.outbox.stats(); waiting == 0 {
+			return
+		}
+		l.sealed = l.Clock() - l.Gather // there is no time to gather more
+	}
+	if waiting, _, _ := l.outbox.stats(); waiting > 0 {
+		l.Log.Warn("purges and invalidations of this node alone are lost to the others", "count", waiting)
 	}
 }
 
