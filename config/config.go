@@ -113,7 +113,7 @@ type Redis struct {
 	CertFile  string        // PEM, of this node; default none
 	KeyFile   string        // PEM
 	Prefix    string        // of all keys; default "edge:"
-	Timeout   time.Duration // of one command that a request waits for; default 50ms
+	Timeout   time.Duration // of one command that a request waits for; default 20ms
 	Fence     time.Duration // silence of the purge log after which nothing stored is used unasked; default 10m, zero is never
 	MaxObject int64         // largest object shared; default 8MiB
 	Queue     int           // entries that may wait to be written; default 1024

@@ -12,7 +12,7 @@ func TestRedis(t *testing.T) {
 		t.Error("a node is in a fleet unasked")
 	}
 	got := *parse(t, `redis { url = "redis://127.0.0.1" }`+smallest).Redis
-	if want := (Redis{URL: "redis://127.0.0.1", Prefix: "edge:", Timeout: 50 * time.Millisecond, Fence: 10 * time.Minute,
+	if want := (Redis{URL: "redis://127.0.0.1", Prefix: "edge:", Timeout: 20 * time.Millisecond, Fence: 10 * time.Minute,
 		MaxObject: 8 << 20, Queue: 1024, QueueSize: 64 << 20}); got != want {
 		t.Errorf("got %#v %+v", got.URL, got)
 	}

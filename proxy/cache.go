@@ -54,6 +54,15 @@ type Memory interface {
 	Peek(key cachestore.Key, variant string) cachestore.Found
 }
 
+// near looks only where a fetch of this node leaves its response at once: to ask the
+// shared tier again would cost each miss another wait.
+func (c *Cache) near(ctx context.Context, key cachestore.Key, variant string) cachestore.Found {
+	if _, none := c.Memory.(noMemory); none {
+		return c.Store.Get(ctx, key, variant)
+	}
+	return c.Memory.Peek(key, variant)
+}
+
 // noMemory holds nothing.
 type noMemory struct{}
 

@@ -136,11 +136,10 @@ func (q *question) failed(err error) {
 // its lead, another fetch may have ended, and what it stored is news: an entry to
 // answer with, or that responses vary, and by which fields.
 func (q *question) alreadyThere(ctx context.Context) (e *cachestore.Entry, varyOn []string) {
-	store := q.h.Cache.Store
-	found := store.Get(ctx, q.key, "")
+	found := q.h.Cache.near(ctx, q.key, "")
 	if found.VaryOn != nil {
 		varyOn = found.VaryOn[0]
-		found = store.Get(ctx, q.key, rfc9111.Variant(varyOn, q.header))
+		found = q.h.Cache.near(ctx, q.key, rfc9111.Variant(varyOn, q.header))
 	}
 	e = found.Entry
 	if e == nil || e == q.stored || found.Suspect || e.Rules != q.h.Rules.Digest || !q.h.Cache.Ledger.Trusted() ||
