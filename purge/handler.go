@@ -215,12 +215,15 @@ func (h *Handler) record(ctx context.Context, q *Request, records []Record) (Rec
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(q.Timeout, DefaultTimeout))
 	defer cancel()
 	followed, err := h.Recorder.Follow(ctx, receipt.ID)
-	if err != nil {
-		// It is recorded all the same, and that is what the caller must know.
+	switch {
+	case err == nil:
+		return followed, nil
+	case errors.Is(err, ErrUnknownPurge):
+		receipt.Note = "so many purges came after it that it cannot be followed any more"
+	default:
 		h.log().Error("a purge cannot be followed", "id", receipt.ID, "error", err)
-		return receipt, nil
 	}
-	return followed, nil
+	return receipt, nil // it is recorded all the same, and that is what the caller must know
 }
 
 // answer writes the receipt or the error, and returns the status.

@@ -413,6 +413,20 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// A purge that cannot be followed for the number of those that came after it is nothing
+// to alarm anybody about: the receipt says why it is not complete.
+func TestWaitIsOverrun(t *testing.T) {
+	var log strings.Builder
+	h := &Handler{Recorder: &fakeRecorder{receipt: incomplete}, Sites: []string{"shop"}, Locate: locate, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	r := httptest.NewRequest("POST", "/purge", strings.NewReader(`{"all":true,"wait":"cluster"}`))
+	r.Header.Set("Content-Type", asJSON)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if body := w.Body.String(); w.Code != 202 || !strings.Contains(body, `"note":"so many purges`) || strings.Contains(log.String(), "ERROR") {
+		t.Errorf("answered %d %s, logged %s", w.Code, body, &log)
+	}
+}
+
 // The wait ends after two seconds, or what the request says, by the clock.
 func TestTimeout(t *testing.T) {
 	for body, want := range map[string]time.Duration{
