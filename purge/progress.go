@@ -147,8 +147,8 @@ func (l *Log) Follow(ctx context.Context, id string) (Receipt, error) {
 		}
 		select {
 		case <-next:
-			if now != nil {
-				pause(ctx, patience(l.Clock()-began))
+			if leave := patience(l.Clock() - began); leave > 0 && now != nil {
+				pause(ctx, leave)
 			}
 			continue
 		case <-ctx.Done():
@@ -172,10 +172,15 @@ func (l *Log) Follow(ctx context.Context, id string) (Receipt, error) {
 	}
 }
 
-// patience is how long to leave a purge alone that was followed for so long already.
-// One that waits for a lost node is looked at ever more rarely: there may be
-// thousands of them.
-func patience(followed time.Duration) time.Duration { return min(followed/8, pollSlow) }
+// patience is how long to leave a purge alone that was followed for so long already:
+// not at all while it may be applied any moment. One that waits for a lost node is
+// looked at ever more rarely, since there may be thousands of them.
+func patience(followed time.Duration) time.Duration {
+	if followed < 50*pollEvery {
+		return 0
+	}
+	return min(followed/8, pollSlow)
+}
 
 // receipt returns how a purge stands.
 func (l *Log) receipt(id string, name receiptName, now *snapshot) (Receipt, error) {
