@@ -300,10 +300,20 @@ func (h *Handler) note(r *http.Request, grant *Grant, q *Request, receipt Receip
 func (q *Request) first() string {
 	for _, list := range [...][]string{q.SurrogateKeys, q.URLs, q.Prefixes, q.Hosts} {
 		if len(list) > 0 {
-			return shorten(list[0])
+			return shorten(withoutUser(list[0]))
 		}
 	}
 	return ""
+}
+
+// withoutUser returns a URL without the user and password that it should not have.
+func withoutUser(url string) string {
+	scheme, rest, _ := strings.Cut(url, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		return scheme + "://" + rest[at+1:]
+	}
+	return url
 }
 
 func (h *Handler) log() *slog.Logger {
