@@ -790,7 +790,7 @@ func TestReceiptRows(t *testing.T) {
 		{"applied, then silent", func(_ *stream.Head, n *stream.Node) { n.Seen = now.Add(-time.Hour) }, true, 2, "", ""},
 		{"silent without a fence", func(_ *stream.Head, n *stream.Node) { n.Applied, n.Fence, n.Seen = 1, 0, now.Add(-time.Hour) }, false, 2, "lost", unfenced},
 		{"without a fence", func(_ *stream.Head, n *stream.Node) { n.Fence = 0 }, true, 2, "", unfenced},
-		{"a young log", func(h *stream.Head, _ *stream.Node) { h.Born = now.Add(-a.Settle + 1) }, false, 2, "", ""},
+		{"a young log", func(h *stream.Head, _ *stream.Node) { h.Born = now.Add(-a.Settle + 1) }, false, 2, "", anew},
 		{"a table of before", func(h *stream.Head, _ *stream.Node) { h.Last = 1 }, false, 2, "", ""},
 		{"a table of another log", func(h *stream.Head, _ *stream.Node) { h.Generation[0]++ }, false, 3, "", ""},
 	} {
@@ -809,6 +809,51 @@ func TestReceiptRows(t *testing.T) {
 	}
 	a.rosterOf = a.generation
 	delete(a.roster, "c")
+}
+
+// TestForgotten: what so many purges came after that it is not remembered is unknown,
+// for those too who follow it.
+func TestForgotten(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a, b := f.open("a", func(l *Log) { l.Remember = 3 }), f.open("b")
+	b.cut.Store(true)
+	first, err := a.Record(t.Context(), red("red"))
+	if err != nil || first.Complete {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	gone := make(chan error)
+	go func() {
+		_, err := a.Follow(context.Background(), first.ID)
+		gone <- err
+	}()
+	for _, name := range []string{"green", "blue", "grey"} {
+		if _, err := a.Record(t.Context(), red(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-gone; !errors.Is(err, ErrUnknownPurge) {
+		t.Errorf("followed until %v", err)
+	}
+	if n := len(a.history.byName); n != 3 {
+		t.Errorf("%d are remembered by name", n)
+	}
+	b.cut.Store(false)
+}
+
+// TestReceiptWithoutRedis: what cannot be said of a purge now is said as of any other.
+func TestReceiptWithoutRedis(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a := f.open("a", func(l *Log) { l.Deadline = 50 * time.Millisecond })
+	known := a.purge(red("red"))
+	a.cut.Store(true)
+	for _, id := range []string{known.ID, "00000000-1"} {
+		if r, err := a.Follow(ended(), id); err != nil || r.Complete || r.Nodes == nil || r.Note == "" {
+			t.Errorf("%s: %+v, %v", id, r, err)
+		}
+	}
+	a.cut.Store(false)
 }
 
 // TestLostForGood: records were lost with the log, and nobody has them to give back.

@@ -215,12 +215,15 @@ func (h *Handler) record(ctx context.Context, q *Request, records []Record) (Rec
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(q.Timeout, DefaultTimeout))
 	defer cancel()
 	followed, err := h.Recorder.Follow(ctx, receipt.ID)
-	if err != nil {
-		// It is recorded all the same, and that is what the caller must know.
+	switch {
+	case err == nil:
+		return followed, nil
+	case errors.Is(err, ErrUnknownPurge):
+		receipt.Note = "so many purges came after it that it cannot be followed any more"
+	default:
 		h.log().Error("a purge cannot be followed", "id", receipt.ID, "error", err)
-		return receipt, nil
 	}
-	return followed, nil
+	return receipt, nil // it is recorded all the same, and that is what the caller must know
 }
 
 // answer writes the receipt or the error, and returns the status.
@@ -297,10 +300,20 @@ func (h *Handler) note(r *http.Request, grant *Grant, q *Request, receipt Receip
 func (q *Request) first() string {
 	for _, list := range [...][]string{q.SurrogateKeys, q.URLs, q.Prefixes, q.Hosts} {
 		if len(list) > 0 {
-			return shorten(list[0])
+			return shorten(withoutUser(list[0]))
 		}
 	}
 	return ""
+}
+
+// withoutUser returns a URL without the user and password that it should not have.
+func withoutUser(url string) string {
+	scheme, rest, _ := strings.Cut(url, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		return scheme + "://" + rest[at+1:]
+	}
+	return url
 }
 
 func (h *Handler) log() *slog.Logger {

@@ -413,6 +413,20 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// A purge that cannot be followed for the number of those that came after it is nothing
+// to alarm anybody about: the receipt says why it is not complete.
+func TestWaitIsOverrun(t *testing.T) {
+	var log strings.Builder
+	h := &Handler{Recorder: &fakeRecorder{receipt: incomplete}, Sites: []string{"shop"}, Locate: locate, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	r := httptest.NewRequest("POST", "/purge", strings.NewReader(`{"all":true,"wait":"cluster"}`))
+	r.Header.Set("Content-Type", asJSON)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if body := w.Body.String(); w.Code != 202 || !strings.Contains(body, `"note":"so many purges`) || strings.Contains(log.String(), "ERROR") {
+		t.Errorf("answered %d %s, logged %s", w.Code, body, &log)
+	}
+}
+
 // The wait ends after two seconds, or what the request says, by the clock.
 func TestTimeout(t *testing.T) {
 	for body, want := range map[string]time.Duration{
@@ -515,14 +529,16 @@ func TestNote(t *testing.T) {
 	call(t, "POST", url+"/purge", `{"surrogate_keys":["red","blue"],"site":"shop","soft":true}`, "Content-Type", asJSON)
 	call(t, "POST", url+"/purge", `{"surrogate_keys":["`+strings.Repeat("x", 10_000)+`"],"wait":"`+strings.Repeat("y", 10_000)+`"}`, "Content-Type", asJSON)
 	call(t, "PURGE", url+"/a", "", "Host", "other.example")
+	call(t, "POST", url+"/purge", `{"urls":["http://me:hidden@shop.example/a"]}`, "Content-Type", asJSON)
 	got := strings.Split(strings.TrimSpace(lines.String()), "\n")
-	if len(got) != 3 {
+	if len(got) != 4 || strings.Contains(lines.String(), "hidden") {
 		t.Fatalf("%d lines: %s", len(got), &lines)
 	}
 	for i, holds := range [][]string{
 		{`"level":"INFO"`, `"token":"deploy"`, `"status":200`, `"site":"shop"`, `"surrogate_keys":2`, `"first":"red"`, `"soft":true`, `"wait":"node"`, `"id":"1-1"`, `"complete":true`, `"client":"127.0.0.1`},
 		{`"level":"WARN"`, `"status":400`, `wait`},
 		{`"level":"WARN"`, `"status":400`, `"first":"http://other.example/a"`, `no site`},
+		{`"first":"http://shop.example/a"`},
 	} {
 		for _, text := range holds {
 			if !strings.Contains(got[i], text) {

@@ -23,24 +23,39 @@ type remembered struct {
 }
 
 // history is the last records that were applied. They are what a log that has lost
-// them is given again, and how a record that comes again is told from a new one. The
-// caller holds a lock.
+// them is given again, how a record that comes again is told from a new one, and what
+// receipts are about: many may be asked for at once, so each is found without a
+// search. The caller holds a lock.
 type history struct {
-	bound  int
-	ring   []*remembered // the oldest first
-	byID   map[stream.ID]*remembered
-	oldest int // index in ring
+	bound      int
+	generation Generation    // that positions are of
+	ring       []*remembered // the oldest first
+	oldest     int           // index in ring
+	byID       map[stream.ID]*remembered
+	byName     map[receiptName]*remembered // where it is now, and where it was first
+}
+
+// receiptName is what a receipt calls a record: a place, of whose generation it has
+// the start.
+type receiptName struct {
+	generation [4]byte
+	position   uint64
+}
+
+func nameOf(p stream.Place) receiptName {
+	return receiptName{[4]byte(p.Generation[:]), p.Position}
 }
 
 func newHistory(bound int) *history {
-	return &history{bound: bound, byID: make(map[stream.ID]*remembered)}
+	return &history{bound: bound, byID: make(map[stream.ID]*remembered), byName: make(map[receiptName]*remembered)}
 }
 
 func (h *history) add(r *remembered) {
 	h.byID[r.id] = r
+	h.name(r)
 	h.ring = append(h.ring, r)
 	for len(h.ring)-h.oldest > h.bound {
-		delete(h.byID, h.ring[h.oldest].id)
+		h.forget(h.ring[h.oldest])
 		h.ring[h.oldest] = nil
 		h.oldest++
 	}
@@ -50,15 +65,50 @@ func (h *history) add(r *remembered) {
 	}
 }
 
+// move notes that a record stands at another place now.
+func (h *history) move(r *remembered, position uint64, chain stream.Chain) {
+	h.unname(r)
+	r.position, r.chain = position, chain
+	h.name(r)
+}
+
+func (h *history) forget(r *remembered) {
+	delete(h.byID, r.id)
+	h.unname(r)
+}
+
+func (h *history) names(r *remembered) [2]receiptName {
+	return [2]receiptName{nameOf(r.first), nameOf(stream.Place{Generation: h.generation, Position: r.position})}
+}
+
+func (h *history) name(r *remembered) {
+	for _, name := range h.names(r) {
+		if name.position > 0 {
+			h.byName[name] = r
+		}
+	}
+}
+
+func (h *history) unname(r *remembered) {
+	for _, name := range h.names(r) {
+		if h.byName[name] == r {
+			delete(h.byName, name)
+		}
+	}
+}
+
 func (h *history) all() []*remembered { return h.ring[h.oldest:] }
 
 // turn notes that another generation is followed, which has in common with the one
 // before all up to a position.
-func (h *history) turn(common uint64) {
+func (h *history) turn(to Generation, common uint64) {
+	clear(h.byName)
+	h.generation = to
 	for _, r := range h.all() {
 		if r.position > common {
 			r.position = 0
 		}
+		h.name(r)
 	}
 }
 
@@ -84,14 +134,5 @@ func (h *history) anchor() (stream.Known, bool) {
 	return stream.Known{}, false
 }
 
-// at returns the record at a place: where it is now, or where it was first.
-func (h *history) at(matches func(Generation) bool, now Generation, position uint64) *remembered {
-	all := h.all()
-	for i := len(all) - 1; i >= 0; i-- {
-		r := all[i]
-		if r.position == position && matches(now) || r.first.Position == position && matches(r.first.Generation) {
-			return r
-		}
-	}
-	return nil
-}
+// called returns the record that a receipt calls so, or nil.
+func (h *history) called(name receiptName) *remembered { return h.byName[name] }

@@ -166,7 +166,7 @@ func (l *Log) Close() {
 		return
 	}
 	if err := l.Fleet.Leave(context.Background(), *row, l.Deadline); err != nil {
-		l.Log.Warn("the fleet will wait for this node until its fence has passed", "err", err)
+		l.Log.Warn("the fleet will wait for this node until its fence has passed", "error", err)
 	}
 }
 
@@ -362,7 +362,7 @@ func (l *Log) failed(ctx context.Context, what string, count *atomic.Uint64, err
 	count.Add(1)
 	l.ready.Store(false)
 	if l.fails++; l.fails == 1 {
-		l.Log.Warn(what, "err", err)
+		l.Log.Warn(what, "error", err)
 	}
 	longest := min(l.Heartbeat, 25*time.Millisecond<<min(l.fails-1, 10))
 	return longest/2 + rand.N(longest/2+1)
@@ -440,7 +440,7 @@ func (l *Log) turnLocked(s *stream.Synced, asked *stream.Sync) {
 		}
 	}
 	l.Ledger.begin(s.Generation, s.From, missed)
-	l.history.turn(common)
+	l.history.turn(s.Generation, common)
 	if l.everHad {
 		l.lived[l.generation] = max(l.lived[l.generation], l.position)
 		l.counts.generations.Add(1)
@@ -480,7 +480,7 @@ func (l *Log) applyLocked(r *stream.Record) {
 	}
 	if old := l.history.byID[r.ID]; old != nil {
 		// Given back to the log by someone. Here it was applied at its first place.
-		old.position, old.chain = r.Position, r.Chain
+		l.history.move(old, r.Position, r.Chain)
 		l.Ledger.skip(r.Position)
 		l.counts.skipped.Add(1)
 		return
@@ -495,7 +495,7 @@ func (l *Log) applyLocked(r *stream.Record) {
 	action, err := parseAction(r.Payload, r.Time)
 	if err != nil {
 		l.counts.unknown.Add(1)
-		l.Log.Warn("a purge is not understood: everything older is revalidated", "position", r.Position, "err", err)
+		l.Log.Warn("a purge is not understood: everything older is revalidated", "position", r.Position, "error", err)
 		l.Ledger.leap(r.Position)
 		return
 	}

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	lostAfter = 3 * time.Second      // a node silent for longer is called lost
-	pollEvery = 2 * time.Millisecond // while someone follows a purge
+	lostAfter = 3 * time.Second       // a node silent for longer is called lost
+	pollEvery = 2 * time.Millisecond  // while someone follows a purge
+	pollSlow  = 50 * time.Millisecond // at the latest, when it takes long
 )
 
 // Record implements Recorder. It ends within about two Deadlines whatever becomes of
@@ -132,19 +133,23 @@ func (l *Log) applyAlone(b *batch) (alone int) {
 
 // Follow implements Recorder.
 func (l *Log) Follow(ctx context.Context, id string) (Receipt, error) {
-	prefix, position, err := parseReceiptID(id)
+	name, err := parseReceiptID(id)
 	if err != nil {
 		return Receipt{}, err
 	}
-	defer l.receipts.join()()
+	began := l.Clock()
+	defer l.receipts.join(began)()
 	for {
 		now, next := l.receipts.newest()
-		r, err := l.receipt(id, prefix, position, now)
+		r, err := l.receipt(id, name, now)
 		if r.Complete || err != nil && now != nil {
 			return r, err
 		}
 		select {
 		case <-next:
+			if leave := patience(l.Clock() - began); leave > 0 && now != nil {
+				pause(ctx, leave)
+			}
 			continue
 		case <-ctx.Done():
 		}
@@ -156,32 +161,41 @@ func (l *Log) Follow(ctx context.Context, id string) (Receipt, error) {
 		select {
 		case <-next:
 		case <-time.After(l.Deadline):
-			r, err := l.receipt(id, prefix, position, nil)
+			r, err := l.receipt(id, name, nil)
 			if err == nil {
 				r.Note = "the log of the fleet cannot be reached"
 			}
 			return r, err
 		}
 		now, _ = l.receipts.newest()
-		return l.receipt(id, prefix, position, now)
+		return l.receipt(id, name, now)
 	}
 }
 
+// patience is how long to leave a purge alone that was followed for so long already:
+// not at all while it may be applied any moment. One that waits for a lost node is
+// looked at ever more rarely, since there may be thousands of them.
+func patience(followed time.Duration) time.Duration {
+	if followed < 50*pollEvery {
+		return 0
+	}
+	return min(followed/8, pollSlow)
+}
+
 // receipt returns how a purge stands.
-func (l *Log) receipt(id string, prefix []byte, position uint64, now *snapshot) (Receipt, error) {
+func (l *Log) receipt(id string, name receiptName, now *snapshot) (Receipt, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	matches := func(g Generation) bool { return string(g[:len(prefix)]) == string(prefix) }
-	m := l.history.at(matches, l.generation, position)
+	of := func(g Generation) bool { return name.generation == [4]byte(g[:]) }
+	m := l.history.called(name)
 	switch {
 	case m != nil:
 		r := l.receiptLocked(m, now)
 		r.ID = id
 		return r, nil
-	case now == nil:
-		return Receipt{ID: id}, nil // nobody can say yet
-	case matches(now.head.Generation) && position <= now.head.Last && (now.head.Generation != l.generation || position > l.position):
-		return Receipt{ID: id}, nil // not read here yet
+	case now == nil, // nobody can say yet
+		of(now.head.Generation) && name.position <= now.head.Last && (now.head.Generation != l.generation || name.position > l.position): // not read here yet
+		return Receipt{ID: id, Nodes: []NodeProgress{}}, nil
 	}
 	return Receipt{}, ErrUnknownPurge
 }
@@ -192,6 +206,7 @@ func (l *Log) receiptLocked(m *remembered, now *snapshot) Receipt {
 	if now == nil {
 		now = &snapshot{at: l.Clock()}
 	}
+	young := false
 	switch {
 	case m.position == 0, now.head.Generation != l.generation:
 		r.Complete = false
@@ -200,7 +215,7 @@ func (l *Log) receiptLocked(m *remembered, now *snapshot) Receipt {
 	case now.head.Now.Sub(now.head.Born) < l.Settle:
 		// The nodes that are in touch have not all had the time to enter a new
 		// table.
-		r.Complete = false
+		r.Complete, young = false, true
 	}
 	applied := func(n *stream.Node) bool {
 		return m.position > 0 && n.Generation == l.generation && n.Applied >= m.position
@@ -228,14 +243,21 @@ func (l *Log) receiptLocked(m *remembered, now *snapshot) Receipt {
 		}
 		r.Nodes = append(r.Nodes, p)
 	}
-	if l.Fence < 0 {
+	switch {
+	case l.Fence < 0:
 		r.Note = unfenced
+	case r.Note == "" && young:
+		r.Note = anew
 	}
 	slices.SortFunc(r.Nodes, func(a, b NodeProgress) int { return cmp.Compare(a.ID, b.ID) })
 	return r
 }
 
-const unfenced = "a node runs without a fence: cut off from the log for longer than an hour, it is not waited for though it may serve older content"
+// Notes of receipts.
+const (
+	anew     = "the log of purges is a new one: for some seconds, nodes may be missing here that have still to come to it"
+	unfenced = "a node runs without a fence: cut off from the log for longer than an hour, it is not waited for though it may serve older content"
+)
 
 // progressLocked tells of one node, and remembers how long it took.
 func (l *Log) progressLocked(m *remembered, node string, applied bool, now *snapshot) NodeProgress {
@@ -296,14 +318,14 @@ func (l *Log) enrolLocked(h stream.Head, nodes []stream.Node, restored bool) {
 // receiptID names a purge: the start of the generation, and the position in it.
 func receiptID(p stream.Place) string { return fmt.Sprintf("%x-%d", p.Generation[:4], p.Position) }
 
-func parseReceiptID(id string) (prefix []byte, position uint64, err error) {
+func parseReceiptID(id string) (receiptName, error) {
 	generation, number, _ := strings.Cut(id, "-")
 	prefix, err1 := hex.DecodeString(generation)
 	position, err2 := strconv.ParseUint(number, 10, 64)
 	if err1 != nil || err2 != nil || len(prefix) != 4 || position == 0 {
-		return nil, 0, fmt.Errorf("%w: %q is not the name of one", ErrUnknownPurge, id)
+		return receiptName{}, fmt.Errorf("%w: %q is not the name of one", ErrUnknownPurge, id)
 	}
-	return prefix, position, nil
+	return receiptName{[4]byte(prefix), position}, nil
 }
 
 // snapshot is the table of nodes at one moment.
@@ -319,6 +341,7 @@ type watch struct {
 
 	mu      sync.Mutex // guards all below
 	joined  int
+	latest  time.Duration // when the last one joined
 	current *snapshot
 	changed chan struct{} // closed with the next snapshot
 }
@@ -328,11 +351,12 @@ func (w *watch) init() {
 	w.changed = make(chan struct{})
 }
 
-// join asks for snapshots until the returned function is called.
-func (w *watch) join() (leave func()) {
+// join asks for snapshots from now on, until the returned function is called.
+func (w *watch) join(now time.Duration) (leave func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.joined++
+	w.latest = now
 	select {
 	case w.wanted <- struct{}{}:
 	default:
@@ -354,19 +378,20 @@ func (w *watch) newest() (*snapshot, <-chan struct{}) {
 	return w.current, w.changed
 }
 
-// publish hands out a snapshot. It reports whether anybody waits for more.
-func (w *watch) publish(s *snapshot) bool {
+// publish hands out a snapshot. It reports whether anybody waits for more, and when
+// the last of them came.
+func (w *watch) publish(s *snapshot) (wanted bool, latest time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.joined == 0 {
-		return false
+		return false, 0
 	}
 	if s != nil {
 		w.current = s
 		close(w.changed)
 		w.changed = make(chan struct{})
 	}
-	return true
+	return true, w.latest
 }
 
 // poll reads the table of nodes while somebody follows a purge: one reader, however
@@ -379,18 +404,28 @@ func (l *Log) poll(ctx context.Context) {
 		case <-l.receipts.wanted:
 		}
 		for wanted := true; wanted && ctx.Err() == nil; {
-			wait := pollEvery
+			var latest time.Duration
 			synced, err := l.Fleet.Sync(ctx, &stream.Sync{Table: true, Timeout: l.Deadline})
 			if err != nil {
-				wanted = l.receipts.publish(nil)
-				wait = 25 * pollEvery
-			} else {
-				wanted = l.receipts.publish(&snapshot{head: synced.Head, nodes: synced.Nodes, at: l.Clock()})
+				wanted, _ = l.receipts.publish(nil)
+				pause(ctx, pollSlow)
+				continue
 			}
+			wanted, latest = l.receipts.publish(&snapshot{head: synced.Head, nodes: synced.Nodes, at: l.Clock()})
 			if wanted {
-				pause(ctx, wait)
+				pause(ctx, pollEvery)
+				l.receipts.idle(ctx, patience(l.Clock()-latest))
 			}
 		}
+	}
+}
+
+// idle waits, but not longer than until somebody joins.
+func (w *watch) idle(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-w.wanted:
+	case <-time.After(d):
 	}
 }
 

@@ -50,7 +50,7 @@ func (c *Conn) awaitReturn() {
 	}
 	now := c.options.Now()
 	since := c.breaker.reset(now)
-	c.options.Log.Info("Redis is available again", "down_for", now.Sub(since))
+	c.options.Log.Info("Redis is available again", "down_for", now.Sub(since).Round(time.Millisecond).String())
 }
 
 // Probes come after growing pauses, so that many nodes do not storm a Redis that

@@ -99,13 +99,14 @@ func (n *Node) serve() {
 		return
 	}
 	n.backstage = &http.Server{
-		Handler:           n.admin(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    32 << 10, // surrogate keys may stand in a field
-		Protocols:         http1,
-		ErrorLog:          quiet,
-		BaseContext:       func(net.Listener) context.Context { return n.ctx },
+		Handler:                      n.admin(),
+		ReadHeaderTimeout:            10 * time.Second,
+		IdleTimeout:                  time.Minute,
+		MaxHeaderBytes:               32 << 10, // surrogate keys may stand in a field
+		Protocols:                    http1,
+		DisableGeneralOptionsHandler: true, // it would answer before the guard is asked
+		ErrorLog:                     quiet,
+		BaseContext:                  func(net.Listener) context.Context { return n.ctx },
 	}
 	n.tending.Go(func() { n.fail(n.backstage.Serve(n.adminAt)) })
 }

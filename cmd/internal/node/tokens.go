@@ -84,7 +84,7 @@ func (ts tokens) check(header http.Header, scopes []string) (*token, *denial) {
 		return nil, &denial{http.StatusUnauthorized, `Bearer realm="edge", error="invalid_token"`, "There is no such token."}
 	case !t.hasOneOf(scopes):
 		challenge := fmt.Sprintf(`Bearer realm="edge", error="insufficient_scope", scope=%q`, scopes[0])
-		return t, &denial{http.StatusForbidden, challenge, "The token is good for other things."}
+		return t, &denial{http.StatusForbidden, challenge, fmt.Sprintf("The token does not have the scope %q.", scopes[0])}
 	}
 	return t, nil
 }
