@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -36,14 +35,17 @@ type Options struct {
 	Head    time.Duration // for a head to arrive once its first byte has; zero is no bound
 	Idle    time.Duration // between requests, as long as none goes on to net/http, which has its own; zero is no bound
 	Silence time.Duration // for a write of which the client takes nothing; zero is no bound
-	Grace   time.Duration // for an answer under way when the connection is closed; zero cuts it off
 }
 
-// Listener hands out Conns.
+// Listener hands out Conns. Whoever shuts down their server calls Drain after it.
 type Listener struct {
 	net.Listener
 	options Options
 	answers answerPool
+
+	late      sync.WaitGroup     // one for each of lingering
+	mu        sync.Mutex         // after the mu of a Conn
+	lingering map[*Conn]struct{} // guarded by mu: closed but for an answer of ours that is under way
 }
 
 // NewListener wraps l.
@@ -51,7 +53,31 @@ func NewListener(l net.Listener, o Options) *Listener {
 	if o.Context == nil {
 		o.Context = context.Background()
 	}
-	return &Listener{Listener: l, options: o, answers: newAnswerPool(o.Context)}
+	return &Listener{Listener: l, options: o, answers: newAnswerPool(o.Context), lingering: make(map[*Conn]struct{})}
+}
+
+// Drain waits for the answers that are under way on connections that were closed,
+// which a server that shuts down knows nothing of. It cuts off those that have not
+// ended when ctx has, and then returns the context's error.
+func (l *Listener) Drain(ctx context.Context) error {
+	cut := false
+	stop := context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for c := range l.lingering {
+			cut = true
+			c.Conn.Close() // the answer ends with the error of its write
+		}
+	})
+	l.late.Wait()
+	if !stop() {
+		l.mu.Lock() // until the cutting has ended
+		defer l.mu.Unlock()
+	}
+	if cut {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // Accept implements net.Listener.
@@ -76,12 +102,11 @@ type Conn struct {
 	state state
 	rest  []byte // read from the client and not yet handed on
 
-	mu        sync.Mutex
-	readUntil time.Time     // guarded by mu: the read deadline that is set
-	calledOff chan struct{} // guarded by mu: closed when a watch is to end; nil when none waits
-
-	writeUntil time.Time    // the write deadline that is set
-	ending     atomic.Int32 // see Close
+	mu         sync.Mutex    // guards what follows
+	readUntil  time.Time     // the read deadline that is set
+	writeUntil time.Time     // the write deadline that is set
+	calledOff  chan struct{} // closed when a watch is to end; nil when none waits
+	ending     ending        // see Close
 }
 
 // state is whose the bytes are that come next.
@@ -176,7 +201,7 @@ func (c *Conn) serve(p []byte) (int, error) {
 	for wait := idle; ; {
 		end := headEnd(p[:n])
 		if end == 0 {
-			if n == len(p) { // longer than we care to read
+			if n == len(p) || bareFeed(p[:n]) { // longer than we care to read, or ended by other means
 				c.state = raw
 				return n, nil
 			}
@@ -262,7 +287,7 @@ func (c *Conn) judge(head []byte) (answered bool, kind kind, err error) {
 	if kind != bodiless || target == "" || !a.aim(target) {
 		return false, kind, nil
 	}
-	if !c.ending.CompareAndSwap(open, answering) {
+	if !c.answering() {
 		return false, kind, net.ErrClosed
 	}
 	defer c.answered()
@@ -296,6 +321,16 @@ func (c *Conn) readDeadline() time.Time {
 	return c.readUntil
 }
 
+// SetWriteDeadline implements net.Conn. Where silence is bounded, it holds for as
+// long as the next write leaves it: net/http takes its deadline off after each
+// answer.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writeUntil = t
+	return c.Conn.SetWriteDeadline(t)
+}
+
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
@@ -318,7 +353,7 @@ func (c *Conn) writeAll(buffers net.Buffers) (written int64, err error) {
 		}
 		n, err := c.writeOnce(&buffers)
 		written += n
-		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.ending.Load() >= closing {
+		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return written, err
 		}
 		// The deadline passed, but some bytes went: not silent.
@@ -339,45 +374,85 @@ func (c *Conn) writeOnce(buffers *net.Buffers) (int64, error) {
 // it.
 func (c *Conn) renew(now time.Time) error {
 	silence := c.listener.options.Silence
-	if silence <= 0 || c.ending.Load() >= closing || c.writeUntil.Sub(now) >= silence {
+	if silence <= 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writeUntil.Sub(now) >= silence {
 		return nil
 	}
 	c.writeUntil = now.Add(silence + silence/4)
-	return c.SetWriteDeadline(c.writeUntil)
+	return c.Conn.SetWriteDeadline(c.writeUntil)
 }
 
-// What Conn.ending holds.
+// ending is how far a connection is from its end.
+type ending uint8
+
 const (
-	open      = iota
-	answering // an answer of ours is under way
-	closing   // as answering, and to be closed after it
+	open      ending = iota
+	answering        // an answer of ours is under way
+	closing          // as answering, and to be closed after it
 	closed
 )
 
 // Close implements net.Conn. To net/http a connection on which we answer is idle,
 // and a server that shuts down closes those: the answer under way may still be
-// finished, within Options.Grace.
+// finished, as long as Listener.Drain allows. To close once more cuts it off.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.callOff()
-	c.mu.Unlock()
-	grace := c.listener.options.Grace
-	if grace > 0 && c.ending.CompareAndSwap(answering, closing) {
-		return c.Conn.SetWriteDeadline(time.Now().Add(grace))
-	}
-	if c.ending.Load() == closing {
+	if c.ending == answering {
+		c.ending = closing
+		c.listener.linger(c)
+		c.mu.Unlock()
 		return nil
 	}
-	c.ending.Store(closed)
+	if c.ending == open {
+		c.ending = closed
+	}
+	c.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// answering begins an answer of ours, unless the connection is closed.
+func (c *Conn) answering() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != open {
+		return false
+	}
+	c.ending = answering
+	return true
 }
 
 // answered ends an answer of ours.
 func (c *Conn) answered() {
-	if !c.ending.CompareAndSwap(answering, open) {
-		c.ending.Store(closed)
-		c.Conn.Close() // by now nobody is left to tell
+	c.mu.Lock()
+	last := c.ending == closing
+	c.ending = open
+	if last {
+		c.ending = closed
 	}
+	c.mu.Unlock()
+	if last {
+		c.Conn.Close() // by now nobody is left to tell
+		c.listener.left(c)
+	}
+}
+
+func (l *Listener) linger(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lingering[c] = struct{}{}
+	l.late.Add(1)
+}
+
+func (l *Listener) left(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.lingering, c)
+	l.late.Done()
 }
 
 // CloseWrite lets net/http and tunnels end one direction, so that a last answer

@@ -17,6 +17,21 @@ func headEnd(b []byte) int {
 	return i + len("\r\n\r\n")
 }
 
+// bareFeed reports whether a line in b ends without a carriage return: net/http may
+// then see the end of a head where headEnd sees none, and must not be kept waiting.
+func bareFeed(b []byte) bool {
+	for {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			return false
+		}
+		if i == 0 || b[i-1] != '\r' {
+			return true
+		}
+		b = b[i+1:]
+	}
+}
+
 // kind is what a head says about what follows it.
 type kind uint8
 

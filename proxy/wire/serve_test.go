@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -305,7 +306,7 @@ func TestShutdownLetsAnswersEnd(t *testing.T) {
 			c.(*Conn).Idle()
 		}
 	}}
-	go server.Serve(NewListener(l, Options{Grace: time.Minute, Silence: time.Minute, Answer: func(w http.ResponseWriter, r *http.Request) bool {
+	listener := NewListener(l, Options{Silence: time.Minute, Answer: func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/long" {
 			return false
 		}
@@ -313,7 +314,8 @@ func TestShutdownLetsAnswersEnd(t *testing.T) {
 		answering <- struct{}{}
 		w.Write(make([]byte, size))
 		return true
-	}}))
+	}})
+	go server.Serve(listener)
 	c, r := dial(t, l.Addr().String())
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") // so that net/http has seen it idle
 	res, err := http.ReadResponse(r, nil)
@@ -326,6 +328,8 @@ func TestShutdownLetsAnswersEnd(t *testing.T) {
 	if err := server.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	drained := make(chan error)
+	go func() { drained <- listener.Drain(t.Context()) }()
 	res, err = http.ReadResponse(r, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -335,6 +339,80 @@ func TestShutdownLetsAnswersEnd(t *testing.T) {
 	}
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Errorf("after the answer: %v, want the end", err)
+	}
+	if err := <-drained; err != nil {
+		t.Errorf("cut off: %v", err)
+	}
+}
+
+// TestDrain: a closed connection ends with the answer under way on it, which is
+// waited for as long as the context allows.
+func TestDrain(t *testing.T) {
+	for name, test := range map[string]struct {
+		patience time.Duration
+		err      error
+		got      string // by the client
+	}{
+		"in time":  {2 * time.Minute, nil, "HTTP/1.1 204 No Content\r\n\r\n"},
+		"too late": {time.Second, context.DeadlineExceeded, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				c := door(near, Options{Answer: func(w http.ResponseWriter, r *http.Request) bool {
+					time.Sleep(time.Minute)
+					w.WriteHeader(http.StatusNoContent)
+					return true
+				}})
+				var read sync.WaitGroup
+				read.Go(func() {
+					if n, err := c.Read(make([]byte, 4096)); n != 0 || err == nil {
+						t.Errorf("%d bytes and %v went on to net/http", n, err)
+					}
+				})
+				io.WriteString(far, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				synctest.Wait()
+				c.Close()
+				var got []byte
+				read.Go(func() { got, _ = io.ReadAll(far) })
+				ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+				defer cancel()
+				if err := c.listener.Drain(ctx); err != test.err {
+					t.Errorf("drained with %v, want %v", err, test.err)
+				}
+				if c.ending != closed {
+					t.Errorf("the answer has not ended")
+				}
+				if err := c.listener.Drain(ctx); err != nil {
+					t.Errorf("drained again with %v", err)
+				}
+				read.Wait()
+				if string(got) != test.got {
+					t.Errorf("the client got %q, want %q", got, test.got)
+				}
+			})
+		})
+	}
+}
+
+// TestBareLineFeeds: a head that ends by net/http's lenient rules only is its to
+// judge, and at once.
+func TestBareLineFeeds(t *testing.T) {
+	s := serve(t, Options{})
+	for _, request := range []string{
+		"GET /slow HTTP/1.1\nHost: a\n\n",
+		"GET /slow HTTP/1.1\r\nHost: a\r\n\n",
+		"GET /slow HTTP/1.1\r\nHost: a\n\r\n",
+	} {
+		c, r := dial(t, s.address)
+		io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n"+request+"GET /quick/2 HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "door: GET /quick/1 ")
+		expect(t, r, "GET", "house(): GET /slow ")
+		expect(t, r, "GET", "house(): GET /quick/2 ")
+		c, r = dial(t, s.address)
+		io.WriteString(c, request)
+		expect(t, r, "GET", "house(): GET /slow ")
 	}
 }
 

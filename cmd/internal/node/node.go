@@ -20,6 +20,7 @@ import (
 	"edge/config"
 	"edge/proxy"
 	"edge/proxy/upstream"
+	"edge/proxy/wire"
 	"edge/purge"
 	"edge/ratelimit"
 )
@@ -46,7 +47,8 @@ type Node struct {
 
 	server    *http.Server // public
 	listeners []net.Listener
-	backstage *http.Server // admin; nil when it is off
+	doors     []*wire.Listener // around listeners, once they are served
+	backstage *http.Server     // admin; nil when it is off
 	adminAt   net.Listener
 
 	opened      time.Time
@@ -335,6 +337,11 @@ func (n *Node) Close(ctx context.Context) {
 	if err := n.server.Shutdown(ctx); err != nil {
 		n.log.Warn("requests cut off at the end of the grace", "active", n.tally.active.Load())
 		n.server.Close() // what it says about listeners is known: they are closed
+	}
+	for _, door := range n.doors {
+		if err := door.Drain(ctx); err != nil {
+			n.log.Warn("answers cut off at the end of the grace", "listen", door.Addr().String())
+		}
 	}
 	n.end() // tunnels, and whatever else would not end by itself
 

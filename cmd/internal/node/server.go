@@ -90,10 +90,11 @@ func (n *Node) serve() {
 		Head:    limits.HeaderTimeout,
 		Idle:    limits.IdleTimeout,
 		Silence: limits.WriteTimeout,
-		Grace:   limits.ShutdownGrace,
 	}
 	for _, l := range n.listeners {
-		n.serving.Go(func() { n.fail(n.server.Serve(wire.NewListener(l, door))) })
+		l := wire.NewListener(l, door)
+		n.doors = append(n.doors, l)
+		n.serving.Go(func() { n.fail(n.server.Serve(l)) })
 	}
 	if n.adminAt == nil {
 		return
