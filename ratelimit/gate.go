@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"edge/cachestore/redis/counter"
@@ -331,27 +330,22 @@ func (q *question) verdict() Verdict {
 	return Verdict{Allowed: q.open, Decisions: q.decisions, leave: q.leave()}
 }
 
-// leave returns what ends the request: a function that may be called again, without
-// effect.
+// leave returns what ends the request.
 func (q *question) leave() func() {
-	type place struct {
-		policy *policy
-		id     id
-	}
-	var inside []place
+	leave := nothing
 	for i := range q.demands {
 		if d := &q.demands[i]; d.Algorithm == Concurrent && d.verdict == taken {
-			inside = append(inside, place{d.policy, d.id})
+			leave = leaveAlso(leave, d.policy, d.id)
 		}
 	}
-	if inside == nil {
-		return nothing
+	return leave
+}
+
+func leaveAlso(others func(), p *policy, key id) func() {
+	return func() {
+		p.running.leave(key)
+		others()
 	}
-	return sync.OnceFunc(func() {
-		for _, at := range inside {
-			at.policy.running.leave(at.id)
-		}
-	})
 }
 
 func nothing() {}

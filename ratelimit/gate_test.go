@@ -203,7 +203,6 @@ func TestMixedStores(t *testing.T) {
 			}
 			for _, leave := range inside {
 				leave()
-				leave() // has no effect
 			}
 			if v := rg.check("k"); v.Allowed != (i == 2) {
 				t.Errorf("when all have left: %+v", v.Decisions)
