@@ -203,11 +203,19 @@ func (q *question) countHere() {
 		d.shard = d.table.shard(d.id)
 		d.shard.mu.Lock()
 		d.now = d.shard.nowLocked(q.now)
-		d.state = d.rule.settle(d.shard.stateLocked(d.id), d.now)
+		stored := d.shard.stateLocked(d.id)
+		d.state = d.rule.settle(stored, d.now)
 		if d.rule.remaining(d.state, d.now) >= 1 {
 			d.verdict = fits
 		} else {
 			q.refuse(d, refused)
+			changed := d.state.changes(stored)
+			if d.rule.block > 0 && d.state.until == 0 {
+				d.state.until, changed = d.now+d.rule.block, true
+			}
+			if changed {
+				d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
+			}
 		}
 	}
 	for i := range q.demands {
@@ -215,12 +223,8 @@ func (q *question) countHere() {
 		if d.shard == nil {
 			continue
 		}
-		switch {
-		case d.verdict == fits && q.open:
+		if d.verdict == fits && q.open {
 			d.state, d.verdict = d.rule.take(d.state, 1), taken
-			d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
-		case d.verdict == refused && d.rule.block > 0 && d.state.until == 0:
-			d.state.until = d.now + d.rule.block
 			d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
 		}
 		d.shard.mu.Unlock()
