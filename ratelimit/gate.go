@@ -292,10 +292,7 @@ func (q *question) close() {
 		case q.open && d.verdict.allows():
 			d.allowed.Add(1)
 		case d.verdict.allows():
-		case d.DryRun:
-			d.wouldRefuse.Add(1)
 		default:
-			d.refused.Add(1)
 			q.limiter.noteRefusal(d.policy, q.now)
 		}
 	}
@@ -435,10 +432,17 @@ func (l *Limiter) noteStore(p *policy, err error) {
 // logEvery is how often a policy that refuses says so.
 const logEvery = int64(time.Minute / time.Microsecond)
 
+// noteRefusal counts a refusal, or what would be one, and logs the first of each
+// minute.
 func (l *Limiter) noteRefusal(p *policy, now int64) {
-	told := p.told.Load()
-	if now-told < logEvery || !p.told.CompareAndSwap(told, now) {
-		return
+	said := "a limit refuses requests"
+	if p.DryRun {
+		said = "a limit would refuse requests"
+		p.wouldRefuse.Add(1)
+	} else {
+		p.refused.Add(1)
 	}
-	l.log.Info("a limit refuses requests", "policy", p.Name, "allowed", p.allowed.Load(), "refused", p.refused.Load())
+	if told := p.told.Load(); now-told >= logEvery && p.told.CompareAndSwap(told, now) {
+		l.log.Info(said, "policy", p.Name, "allowed", p.allowed.Load(), "refused", p.refused.Load(), "would_refuse", p.wouldRefuse.Load())
+	}
 }
