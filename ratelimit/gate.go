@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"edge/cachestore/redis/counter"
@@ -204,11 +203,19 @@ func (q *question) countHere() {
 		d.shard = d.table.shard(d.id)
 		d.shard.mu.Lock()
 		d.now = d.shard.nowLocked(q.now)
-		d.state = d.rule.settle(d.shard.stateLocked(d.id), d.now)
+		stored := d.shard.stateLocked(d.id)
+		d.state = d.rule.settle(stored, d.now)
 		if d.rule.remaining(d.state, d.now) >= 1 {
 			d.verdict = fits
 		} else {
 			q.refuse(d, refused)
+			changed := d.state.changes(stored)
+			if d.rule.block > 0 && d.state.until == 0 {
+				d.state.until, changed = d.now+d.rule.block, true
+			}
+			if changed {
+				d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
+			}
 		}
 	}
 	for i := range q.demands {
@@ -216,12 +223,8 @@ func (q *question) countHere() {
 		if d.shard == nil {
 			continue
 		}
-		switch {
-		case d.verdict == fits && q.open:
+		if d.verdict == fits && q.open {
 			d.state, d.verdict = d.rule.take(d.state, 1), taken
-			d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
-		case d.verdict == refused && d.rule.block > 0 && d.state.until == 0:
-			d.state.until = d.now + d.rule.block
 			d.shard.storeLocked(d.id, &d.rule, d.state, d.now)
 		}
 		d.shard.mu.Unlock()
@@ -289,10 +292,7 @@ func (q *question) close() {
 		case q.open && d.verdict.allows():
 			d.allowed.Add(1)
 		case d.verdict.allows():
-		case d.DryRun:
-			d.wouldRefuse.Add(1)
 		default:
-			d.refused.Add(1)
 			q.limiter.noteRefusal(d.policy, q.now)
 		}
 	}
@@ -331,27 +331,22 @@ func (q *question) verdict() Verdict {
 	return Verdict{Allowed: q.open, Decisions: q.decisions, leave: q.leave()}
 }
 
-// leave returns what ends the request: a function that may be called again, without
-// effect.
+// leave returns what ends the request.
 func (q *question) leave() func() {
-	type place struct {
-		policy *policy
-		id     id
-	}
-	var inside []place
+	leave := nothing
 	for i := range q.demands {
 		if d := &q.demands[i]; d.Algorithm == Concurrent && d.verdict == taken {
-			inside = append(inside, place{d.policy, d.id})
+			leave = leaveAlso(leave, d.policy, d.id)
 		}
 	}
-	if inside == nil {
-		return nothing
+	return leave
+}
+
+func leaveAlso(others func(), p *policy, key id) func() {
+	return func() {
+		p.running.leave(key)
+		others()
 	}
-	return sync.OnceFunc(func() {
-		for _, at := range inside {
-			at.policy.running.leave(at.id)
-		}
-	})
 }
 
 func nothing() {}
@@ -437,10 +432,17 @@ func (l *Limiter) noteStore(p *policy, err error) {
 // logEvery is how often a policy that refuses says so.
 const logEvery = int64(time.Minute / time.Microsecond)
 
+// noteRefusal counts a refusal, or what would be one, and logs the first of each
+// minute.
 func (l *Limiter) noteRefusal(p *policy, now int64) {
-	told := p.told.Load()
-	if now-told < logEvery || !p.told.CompareAndSwap(told, now) {
-		return
+	said := "a limit refuses requests"
+	if p.DryRun {
+		said = "a limit would refuse requests"
+		p.wouldRefuse.Add(1)
+	} else {
+		p.refused.Add(1)
 	}
-	l.log.Info("a limit refuses requests", "policy", p.Name, "allowed", p.allowed.Load(), "refused", p.refused.Load())
+	if told := p.told.Load(); now-told >= logEvery && p.told.CompareAndSwap(told, now) {
+		l.log.Info(said, "policy", p.Name, "allowed", p.allowed.Load(), "refused", p.refused.Load(), "would_refuse", p.wouldRefuse.Load())
+	}
 }

@@ -2,8 +2,10 @@ package ratelimit
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -203,7 +205,6 @@ func TestMixedStores(t *testing.T) {
 			}
 			for _, leave := range inside {
 				leave()
-				leave() // has no effect
 			}
 			if v := rg.check("k"); v.Allowed != (i == 2) {
 				t.Errorf("when all have left: %+v", v.Decisions)
@@ -282,6 +283,33 @@ func TestDryRun(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	})
+}
+
+// TestLog: a policy that refuses says so once a minute.
+func TestLog(t *testing.T) {
+	var log lines
+	rg := &rig{t: t, now: epoch}
+	rg.open(Options{
+		Now: func() time.Time { return rg.now },
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Policies: []Policy{
+			{Name: "wet", Rate: Rate{Limit: 2, Period: time.Hour}},
+			{Name: "dry", DryRun: true, Rate: Rate{Limit: 1, Period: time.Hour}},
+		},
+	}, []string{"wet", "dry"})
+	for range 3 {
+		rg.allowed(5, "k")
+		rg.now = rg.now.Add(40 * time.Second)
+	}
+	for line, want := range map[string]int{
+		`msg="a limit refuses requests" policy=wet`:                                          2,
+		`msg="a limit would refuse requests" policy=dry allowed=1 refused=0 would_refuse=10`: 1,
+		`msg="a limit refuses requests" policy=wet allowed=2 refused=9 would_refuse=0`:       1,
+	} {
+		if got := strings.Count(log.String(), line); got != want {
+			t.Errorf("%d lines %s, want %d:\n%s", got, line, want, &log)
+		}
+	}
 }
 
 // TestConcurrent: so many at a time, for each key; who is refused holds no place.

@@ -165,6 +165,12 @@ func (r *rule) settle(s state, now int64) state {
 	return s
 }
 
+// changes reports whether a settled state must be stored even if nothing is taken:
+// the one it was made from could not be, and would not get nearer by waiting.
+func (settled state) changes(stored state) bool {
+	return settled.at < stored.at || settled.until != 0 && settled.until < stored.until
+}
+
 // remaining is how many units a settled state has room for now.
 func (r *rule) remaining(s state, now int64) int64 {
 	if s.until != 0 {

@@ -127,15 +127,18 @@ for i, key in ipairs(KEYS) do
 		cost_whole = f[7], cost_part = f[8], whole = f[9], part = f[10]}
 	if mode == 'reset' then redis.call('DEL', key) end
 	local s = load(key)
+	local at, till = s.at, s.till
 	settle(r, s)
+	local changed = s.at < at or s.till ~= 0 and s.till < till
 	local item = {rule = r, state = s, verdict = fits}
 	if not has_room(r, s) then
 		item.verdict = refused
 		open = open and r.dry
 		if (mode == 'take' or mode == 'ask') and r.block > 0 and s.till == 0 then
 			s.till = now + r.block
-			save(key, r, s)
+			changed = true
 		end
+		if changed then save(key, r, s) end
 	end
 	items[i] = item
 end

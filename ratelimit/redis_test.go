@@ -1,0 +1,292 @@
+package ratelimit
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"edge/cachestore/redis/conn"
+	"edge/cachestore/redis/redistest"
+)
+
+// node is one of several that count together, under the clock of Redis.
+func node(t *testing.T, o Options) *rig {
+	t.Helper()
+	rg := &rig{t: t}
+	var names []string
+	for i := range o.Policies {
+		o.Policies[i].Key = func(r *http.Request) string { return r.Header.Get("Key") }
+		names = append(names, o.Policies[i].Name)
+	}
+	o.Prefix = "edge:"
+	rg.open(o, names)
+	return rg
+}
+
+// TestNodesCountTogether: by the clock of Redis, whatever theirs say.
+func TestNodesCountTogether(t *testing.T) {
+	server := redistest.Start(t)
+	var nodes []*rig
+	for n := range 4 {
+		nodes = append(nodes, node(t, Options{
+			Redis: dial(t, server.URL), Deadline: 10 * time.Second,
+			Now:      func() time.Time { return epoch.Add(time.Duration(n) * time.Hour) },
+			Policies: []Policy{{Name: "p", Shared: true, Rate: Rate{Limit: 50, Period: time.Hour}}},
+		}))
+	}
+	var wg sync.WaitGroup
+	passed := make([]int, len(nodes))
+	for n, rg := range nodes {
+		wg.Go(func() { passed[n] = rg.allowed(40, "k") })
+	}
+	wg.Wait()
+	if sum := passed[0] + passed[1] + passed[2] + passed[3]; sum != 50 {
+		t.Errorf("%v passed, together %d of 50", passed, sum)
+	}
+}
+
+// TestOneCommand: a decision is one command, whatever the number of policies and keys,
+// and each key goes by itself.
+func TestOneCommand(t *testing.T) {
+	server := redistest.Start(t)
+	redis := dial(t, server.URL)
+	block := Policy{Name: "block", Shared: true, Rate: Rate{Limit: 5, Period: time.Minute}, BlockFor: time.Minute}
+	policies := []Policy{block}
+	for _, algorithm := range rates {
+		policies = append(policies, Policy{Name: algorithm.String(), Shared: true, Algorithm: algorithm, Rate: Rate{Limit: 5, Period: time.Minute}})
+	}
+	rg := node(t, Options{Redis: redis, Deadline: 10 * time.Second, Policies: policies})
+	rg.check("first") // brings the script
+	calls := func() string {
+		calls, _, _ := strings.Cut(server.Info("commandstats", "cmdstat_evalsha"), ",")
+		return calls + " and evals: " + server.Info("commandstats", "cmdstat_eval")[:7]
+	}
+	for n := range 30 {
+		rg.check(fmt.Sprint(n % 3))
+	}
+	if got := calls(); got != "calls=31 and evals: calls=1" {
+		t.Errorf("for 31 decisions: %s", got)
+	}
+	keys := server.Keys("*")
+	if len(keys) != 4*4 {
+		t.Errorf("%d keys: %q", len(keys), keys)
+	}
+	for _, key := range keys {
+		if !strings.HasPrefix(key, "edge:rl:{") {
+			t.Errorf("a key %q", key)
+		}
+		if ttl := server.Do("PTTL", key).(int64); ttl <= 0 || ttl > 2*60_000+2 {
+			t.Errorf("%s lives for %dms", key, ttl)
+		}
+	}
+	server.Do("SCRIPT", "FLUSH")
+	if d := rg.check("9").Decisions[0]; !d.Counted {
+		t.Errorf("without its script: %+v", d)
+	}
+}
+
+// TestDamagedCounts: what is not ours is as good as nothing, and is replaced.
+func TestDamagedCounts(t *testing.T) {
+	server := redistest.Start(t)
+	rg := node(t, Options{Redis: dial(t, server.URL), Deadline: 10 * time.Second, Policies: []Policy{
+		{Name: "p", Shared: true, Rate: Rate{Limit: 3, Period: time.Hour}},
+		{Name: "q", Shared: true, Algorithm: SlidingWindow, Rate: Rate{Limit: 3, Period: 300 * 24 * time.Hour}},
+	}})
+	rg.check("k")
+	keys := server.Keys("*")
+	for value, want := range map[string]int{"": 3, "x": 3, "1 2 3": 3, "-1 0 0 0": 3, strings.Repeat("9", 400) + " 1 1 1": 0} {
+		for _, key := range keys {
+			server.Do("SET", key, value)
+		}
+		if n := rg.allowed(9, "k"); n != want {
+			t.Errorf("over %q: %d passed, want %d", value, n, want)
+		}
+	}
+	for _, key := range keys {
+		server.Do("DEL", key)
+		server.Do("RPUSH", key, "a list")
+	}
+	if n := rg.allowed(9, "k"); n != 3 {
+		t.Errorf("over lists: %d passed, want 3", n)
+	}
+	if errors := rg.limit.Stats()[0].StoreErrors; errors != 0 {
+		t.Errorf("%d errors", errors)
+	}
+}
+
+// TestClockSetBack: Retry-After stays true when the clock of Redis is set back by a
+// day, and when a limit is another one than before.
+func TestClockSetBack(t *testing.T) {
+	redis := shared(t)
+	for _, algorithm := range rates {
+		for _, block := range []time.Duration{0, 20 * time.Second} {
+			p := Policy{Name: fmt.Sprint(algorithm, block), Algorithm: algorithm, Rate: Rate{Limit: 40, Period: time.Minute}, BlockFor: block}
+			rg := start(t, redis, p)
+			rg.allowed(100, "k")
+			try := func(what string) {
+				t.Helper()
+				v := rg.check("k")
+				if v.Allowed {
+					return
+				}
+				wait := v.Refusal().RetryAfter
+				if wait > 2*time.Minute {
+					t.Errorf("%s, %s: Retry-After %v", p.Name, what, wait)
+				}
+				rg.now = rg.now.Add(wait)
+				if v := rg.check("k"); !v.Allowed {
+					t.Errorf("%s, %s: refused after waiting: %+v", p.Name, what, v.Decisions)
+				}
+			}
+			rg.now = rg.now.Add(-24 * time.Hour)
+			try("set back")
+			rg.allowed(100, "k")
+			p.Rate, p.BlockFor = Rate{Limit: 4, Period: 10 * time.Second}, p.BlockFor/4
+			then := rg.now
+			rg = start(t, redis, p)
+			rg.now = then
+			try("another rule")
+		}
+	}
+}
+
+// TestCluster: all or none, over keys that lie on several servers.
+func TestCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	key := func(of string) func(*http.Request) string {
+		return func(r *http.Request) string { return of + r.Header.Get("Key") }
+	}
+	rg := start(t, dial(t, cluster.URL),
+		Policy{Name: "a", Key: key("a"), Rate: Rate{Limit: 20, Period: time.Hour}},
+		Policy{Name: "b", Key: key("b"), Algorithm: SlidingWindow, Rate: Rate{Limit: 4, Period: time.Hour}},
+		Policy{Name: "c", Key: key("c"), Algorithm: FixedWindow, Rate: Rate{Limit: 20, Period: time.Hour}},
+		Policy{Name: "too", Key: key("c"), Rate: Rate{Limit: 20, Period: time.Hour}})
+	for n := range 12 {
+		client := fmt.Sprint(n)
+		if n := rg.allowed(8, client); n != 4 {
+			t.Errorf("%d passed, want 4", n)
+		}
+		for _, d := range rg.check(client).Decisions {
+			if want := max(0, d.Limit-4); d.Policy != "b" && d.Remaining != want-0 || !d.Counted {
+				t.Errorf("%+v, want %d remaining", d, want)
+			}
+		}
+	}
+}
+
+// TestRedisGone: nobody waits for it, and verdicts are as the policy says until it is
+// back.
+func TestRedisGone(t *testing.T) {
+	server := redistest.Start(t)
+	var log lines
+	policies := func() (all []Policy) {
+		for _, on := range []OnError{Local, Allow, Deny} {
+			all = append(all, Policy{Name: on.String(), Shared: true, OnError: on, Rate: Rate{Limit: 20, Period: time.Hour}})
+		}
+		return all
+	}
+	open := func(p Policy) *rig {
+		c, err := conn.Open(conn.Options{URL: server.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return node(t, Options{Redis: c, Nodes: func() int { return 4 }, Policies: []Policy{p}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	}
+	gates := make(map[string]*rig)
+	for _, p := range policies() {
+		gates[p.Name] = open(p)
+	}
+	second := open(policies()[0])
+	counted := func(rg *rig) bool {
+		d := rg.check("probe").Decisions[0]
+		return d.Counted && d.Limit == 20
+	}
+	away := func(key string) {
+		t.Helper()
+		for name, want := range map[string]int{"local": 5, "allow": 15, "deny": 0} {
+			rg, passed, slowest := gates[name], 0, time.Duration(0)
+			for range 15 {
+				began := time.Now()
+				if rg.check(key).Allowed {
+					passed++
+				}
+				slowest = max(slowest, time.Since(began))
+			}
+			// The deadline is 10ms; a client that ignored it would wait for seconds.
+			if slowest > time.Second {
+				t.Errorf("%s: a decision took %v", name, slowest)
+			}
+			t.Logf("%s, %s: the slowest decision took %v", key, name, slowest)
+			s := rg.limit.Stats()[0]
+			if passed != want || !s.FallbackNow || s.StoreErrors < 15 {
+				t.Errorf("%s, %s: %d passed, want %d; %+v", key, name, passed, want, s)
+			}
+		}
+	}
+	await := func(what string, reached func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !reached(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain for %s", what)
+			}
+		}
+	}
+	back := func(key string) {
+		t.Helper()
+		for name, rg := range gates {
+			await(name+" to be counted in Redis", func() bool { return counted(rg) })
+		}
+		// Each call may miss its deadline on a busy machine; then it is counted in
+		// both places, and neither lets more pass.
+		await("the second node to be counted in Redis", func() bool { return counted(second) })
+		if n := gates["local"].allowed(12, key) + second.allowed(20, key); n > 20+5+5 || n < 12 {
+			t.Errorf("%s: %d passed on two nodes", key, n)
+		}
+	}
+	back("before")
+	server.Freeze()
+	away("frozen")
+	server.Thaw()
+	back("thawed")
+	server.Stop()
+	away("stopped")
+	server.Restart()
+	back("restarted")
+
+	w := newRecorder()
+	server.Stop()
+	await("the fault", func() bool { return !counted(gates["deny"]) })
+	gates["deny"].gate.Handler(nil).ServeHTTP(w, request("k"))
+	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" || w.Header()["Ratelimit"] != nil || !strings.Contains(w.Body.String(), typeReduced) {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	for _, want := range []string{`level=WARN msg="a limit cannot be counted in Redis" policy=local on_store_error=local`, `level=INFO msg="a limit is counted in Redis again" policy=local`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no line %s:\n%s", want, &log)
+		}
+	}
+}
+
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
