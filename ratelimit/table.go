@@ -137,6 +137,23 @@ func (s *shard) growLocked(now int64) {
 	}
 }
 
+// len counts the entries that still matter, for statistics.
+func (t *table) len(now int64) (n int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for j := range s.rows {
+			for k := range s.rows[j] {
+				if s.rows[j][k].expires > now {
+					n++
+				}
+			}
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
+
 // nowLocked returns the time, or that of who had the lock before, if it is later: the
 // end of a window must not be undone.
 func (s *shard) nowLocked(now int64) int64 {
