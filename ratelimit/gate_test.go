@@ -288,6 +288,22 @@ func TestPlans(t *testing.T) {
 	})
 }
 
+// TestNamesDoNotMix: a plan's count is no other policy's.
+func TestNamesDoNotMix(t *testing.T) {
+	always := func(*http.Request) bool { return true }
+	rate := Rate{Limit: 1, Period: time.Hour}
+	redis := shared(t)
+	for _, p := range []Policy{
+		{Name: "a/b"}, {Name: "a", Plans: []Plan{{"b", always, rate, 0}}}, {Name: "a"}, {Name: `a"`}, {Name: `a""b`},
+		{Name: `a`, Plans: []Plan{{`"b`, always, rate, 0}}}, {Name: "a:fixed_window", Algorithm: FixedWindow},
+	} {
+		p.Rate = rate
+		if n := start(t, redis, p).allowed(2, "k"); n != 1 {
+			t.Errorf("%q: %d passed, want 1", p.Name, n)
+		}
+	}
+}
+
 func TestDryRun(t *testing.T) {
 	both(t, func(t *testing.T, redis *conn.Conn) {
 		rg := start(t, redis,
