@@ -43,7 +43,7 @@ func BenchmarkRedis(b *testing.B) {
 			for i := range n + 1 {
 				policies = append(policies, Policy{Name: fmt.Sprint("p", i), Shared: true, OnError: Deny, Rate: Rate{Limit: 1_000_000_000, Period: time.Second}})
 			}
-			admit(b, Options{Redis: redis, Prefix: "bench:", Policies: policies}, 1)
+			admit(b, Options{Redis: redis, Prefix: "bench:", Deadline: time.Second, Policies: policies}, 1)
 		})
 	}
 }
@@ -76,4 +76,9 @@ func admit(b *testing.B, o Options, clients int) {
 			}
 		}
 	})
+	for _, s := range l.Stats() {
+		if s.StoreErrors > 0 {
+			b.Fatalf("%+v", s)
+		}
+	}
 }

@@ -386,11 +386,7 @@ func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond 
 
 // item is the demand as Redis is told it.
 func (d *demand) item() counter.Item {
-	name := d.Name
-	if d.plan > 0 {
-		name += "/" + d.Plans[d.plan-1].Name
-	}
-	return counter.Item{Tag: d.tag, Name: name + ":" + d.Algorithm.String(), Args: d.rule.text(1, d.DryRun)}
+	return counter.Item{Tag: d.tag, Name: d.names[d.plan], Args: d.texts[d.plan]}
 }
 
 // read takes the answer of Redis.

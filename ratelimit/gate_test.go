@@ -117,6 +117,30 @@ func TestAroundABoundary(t *testing.T) {
 	})
 }
 
+// TestLate: a request whose time was read before that of another, in the window before,
+// undoes nothing.
+func TestLate(t *testing.T) {
+	for _, algorithm := range rates[1:] {
+		rg := start(t, nil, Policy{Name: "p", Algorithm: algorithm, Rate: Rate{Limit: 10, Period: time.Second}})
+		end := epoch.Truncate(time.Second).Add(time.Second)
+		rg.now = end.Add(-time.Microsecond)
+		rg.allowed(9, "k")
+		rg.now = end.Add(time.Microsecond)
+		rg.allowed(1, "k")
+		for _, when := range []time.Duration{-time.Microsecond, time.Microsecond} {
+			rg.now = end.Add(when)
+			rg.allowed(1, "k")
+		}
+		want := int64(0) // nine count for almost nine still
+		if algorithm == FixedWindow {
+			want = 10 - 4
+		}
+		if got := rg.check("k").Decisions[0].Remaining; got != want {
+			t.Errorf("%v: %d remaining, want %d", algorithm, got, want)
+		}
+	}
+}
+
 // TestHammered: whatever is tried, so much passes as the rate allows, and the burst.
 func TestHammered(t *testing.T) {
 	both(t, func(t *testing.T, redis *conn.Conn) {
@@ -262,6 +286,22 @@ func TestPlans(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNamesDoNotMix: a plan's count is no other policy's.
+func TestNamesDoNotMix(t *testing.T) {
+	always := func(*http.Request) bool { return true }
+	rate := Rate{Limit: 1, Period: time.Hour}
+	redis := shared(t)
+	for _, p := range []Policy{
+		{Name: "a/b"}, {Name: "a", Plans: []Plan{{"b", always, rate, 0}}}, {Name: "a"}, {Name: `a"`}, {Name: `a""b`},
+		{Name: `a`, Plans: []Plan{{`"b`, always, rate, 0}}}, {Name: "a:fixed_window", Algorithm: FixedWindow},
+	} {
+		p.Rate = rate
+		if n := start(t, redis, p).allowed(2, "k"); n != 1 {
+			t.Errorf("%q: %d passed, want 1", p.Name, n)
+		}
+	}
 }
 
 func TestDryRun(t *testing.T) {

@@ -145,6 +145,8 @@ type policy struct {
 	index   int // in the order in which their tables are locked
 	rule    rule
 	plans   []rule
+	names   []string // of the counts in Redis: of the policy's own rate, then of each plan
+	texts   []string // rule.text, likewise
 	table   *table
 	running running // of Concurrent
 
@@ -217,6 +219,14 @@ func newPolicy(spec Policy, index int) (*policy, error) {
 			return nil, fmt.Errorf("plan %q: %w", plan.Name, err)
 		}
 		p.plans = append(p.plans, r)
+	}
+	for i, r := range append([]rule{p.rule}, p.plans...) {
+		name := strconv.Quote(spec.Name) // so that no two are the same, whatever is in them
+		if i > 0 {
+			name += strconv.Quote(names[i-1])
+		}
+		p.names = append(p.names, name+":"+spec.Algorithm.String())
+		p.texts = append(p.texts, r.text(1, spec.DryRun))
 	}
 	p.table = newTable(p.MaxKeys)
 	return p, nil

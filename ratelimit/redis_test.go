@@ -51,12 +51,14 @@ func TestNodesCountTogether(t *testing.T) {
 }
 
 // TestOneCommand: a decision is one command, whatever the number of policies and keys,
-// and each key goes by itself.
+// and whoever refuses. Each key goes by itself.
 func TestOneCommand(t *testing.T) {
 	server := redistest.Start(t)
 	redis := dial(t, server.URL)
+	here := Policy{Name: "here", Rate: Rate{Limit: 7, Period: time.Minute}}
+	loose := Policy{Name: "loose", Shared: true, Rate: Rate{Limit: 1000, Period: time.Minute}}
 	block := Policy{Name: "block", Shared: true, Rate: Rate{Limit: 5, Period: time.Minute}, BlockFor: time.Minute}
-	policies := []Policy{block}
+	policies := []Policy{here, loose, block}
 	for _, algorithm := range rates {
 		policies = append(policies, Policy{Name: algorithm.String(), Shared: true, Algorithm: algorithm, Rate: Rate{Limit: 5, Period: time.Minute}})
 	}
@@ -66,14 +68,20 @@ func TestOneCommand(t *testing.T) {
 		calls, _, _ := strings.Cut(server.Info("commandstats", "cmdstat_evalsha"), ",")
 		return calls + " and evals: " + server.Info("commandstats", "cmdstat_eval")[:7]
 	}
-	for n := range 30 {
+	for n := range 30 { // ten for each, of which Redis refuses five
 		rg.check(fmt.Sprint(n % 3))
 	}
-	if got := calls(); got != "calls=31 and evals: calls=1" {
-		t.Errorf("for 31 decisions: %s", got)
+	for range 9 { // the memory of this node refuses what comes next
+		rg.limit.Front("here").Get(t.Context(), "3")
+	}
+	if d := rg.check("3").Decisions; d[0].Allowed || d[1].Remaining != 1000 {
+		t.Errorf("%+v", d)
+	}
+	if got := calls(); got != "calls=32 and evals: calls=1" {
+		t.Errorf("for 32 decisions: %s", got)
 	}
 	keys := server.Keys("*")
-	if len(keys) != 4*4 {
+	if len(keys) != 4*5 {
 		t.Errorf("%d keys: %q", len(keys), keys)
 	}
 	for _, key := range keys {

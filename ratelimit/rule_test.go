@@ -56,7 +56,7 @@ func TestRulesAreExact(t *testing.T) {
 	for _, algorithm := range rates {
 		t.Run(algorithm.String(), func(t *testing.T) {
 			rnd := random(1)
-			for range 300 {
+			for range 150 {
 				exact(t, rnd, randomPolicy(rnd, algorithm))
 			}
 		})
