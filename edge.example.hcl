@@ -66,7 +66,8 @@ admin {
   listen = "127.0.0.1:9090"
 
   # The names that the listener is reached by, such as ["admin.example"], beside its
-  # address and localhost. Under any other name a web page could speak for its reader.
+  # address and localhost. Under any other name a web page could speak for its reader,
+  # and the answer is 421.
   hosts = []
 
   # Who may ask: "Authorization: Bearer SECRET". Without a token, as here, everybody
@@ -102,14 +103,15 @@ log {
 # is alone.
 #
 # redis {
-#   # "redis://", or "rediss://" with TLS. Several hosts stand behind commas, with
+#   # "redis://", or "rediss://" with TLS; then the host, its port unless it is 6379,
+#   # and "/2" for the database 2. Several hosts stand behind commas, with
 #   # "?cluster=true" for Redis Cluster or "?sentinel=NAME" for the sentinels of the
 #   # master NAME.
 #   url = "rediss://127.0.0.1:6379"
 #
-#   # An ACL user, if Redis asks for one.
+#   # If Redis asks for it: a password, and the name of an ACL user.
 #   username = "edge"
-#   password = env("EDGE_TOKEN")
+#   password = env("REDIS_PASSWORD")
 #
 #   # TLS: authorities other than the system's, and a certificate of our own.
 #   ca_file = "/etc/edge/redis-ca.pem"

@@ -165,6 +165,7 @@ func tableNames(t *testing.T) map[string]bool {
 // used as it stands there, alone.
 func TestExampleAlternatives(t *testing.T) {
 	t.Setenv("EDGE_TOKEN", "sixteen-bytes-or-more")
+	t.Setenv("REDIS_PASSWORD", "secret")
 	all, quiet := exampleLines(t)
 	used := 0
 	try := func(name string, changed []string) {

@@ -16,9 +16,10 @@ func newCheck() *cobra.Command {
 		Short: "Check a configuration file",
 		Long: `Check a configuration file as run would, without running anything.
 
-Findings go to stderr, each with its place and the line of the file. A file that
-run would take gives a summary on stdout and the exit code 0, warnings or not;
-one that run would refuse gives the exit code 1.`,
+Findings go to stderr, each with its place and the line of the file; secrets in it
+are not shown. A file that run would take gives a summary on stdout and the exit
+code 0, warnings or not; one that run would refuse gives the exit code 1. The
+environment, and the files that the configuration names, are read as run does.`,
 		Example: `  edge check edge.hcl`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -60,8 +60,9 @@ func newRoot() *cobra.Command {
 		Short: "A caching reverse proxy",
 		Long: `edge is a shared HTTP cache (RFC 9111) that runs in front of HTTP origins.
 
-Exit codes: 0 all went well, 1 the configuration is refused or the node cannot
-run, 2 the command line makes no sense, 3 a purge is recorded and not complete.`,
+Exit codes: 0 all went well, 1 the configuration is refused, the node cannot run or
+a purge failed, 2 the command line makes no sense, 3 a purge is recorded and not
+complete.`,
 		Example: `  edge run --origin http://127.0.0.1:3000
   edge run --config edge.hcl
   edge check edge.hcl
