@@ -465,11 +465,18 @@ func (l *Listener) left(c *Conn) {
 }
 
 // CloseWrite lets net/http and tunnels end one direction, so that a last answer
-// is not lost to a reset.
+// is not lost to a reset. A connection that wraps another may name it by Raw, as
+// those with a PROXY header do.
 func (c *Conn) CloseWrite() error {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok {
-		return errors.ErrUnsupported
+	inner := c.Conn
+	for {
+		if half, ok := inner.(interface{ CloseWrite() error }); ok {
+			return half.CloseWrite()
+		}
+		wrapper, ok := inner.(interface{ Raw() net.Conn })
+		if !ok {
+			return errors.ErrUnsupported
+		}
+		inner = wrapper.Raw()
 	}
-	return half.CloseWrite()
 }
