@@ -201,7 +201,7 @@ func (c *Conn) serve(p []byte) (int, error) {
 	for wait := idle; ; {
 		end := headEnd(p[:n])
 		if end == 0 {
-			if n == len(p) || bareFeed(p[:n]) { // longer than we care to read, or ended by other means
+			if n == len(p) || strange(p[:n]) { // longer than we care to read, or not for us
 				c.state = raw
 				return n, nil
 			}
@@ -251,22 +251,31 @@ const (
 	inHead                  // the rest of a head, still
 )
 
-// await sets the deadline of a wait. A head that has begun gets its time once.
-// Between requests the time is put off only when a quarter of it is gone, since
-// that costs as much as a good part of an answer.
+// await sets the deadline of a wait, or takes away the one before where the wait has
+// no bound. A head that has begun gets its time once. Between requests the time is
+// put off only when a quarter of it is gone, since that costs as much as a good part
+// of an answer.
 func (c *Conn) await(w wait) error {
 	o := &c.listener.options
-	switch {
-	case w == headBegun && o.Head > 0:
-		return c.SetReadDeadline(time.Now().Add(o.Head))
-	case w == afterAnswer && o.Idle > 0:
-		now := time.Now()
-		if c.readDeadline().Sub(now) > o.Idle/4*3 {
+	switch w {
+	case headBegun:
+		return c.SetReadDeadline(after(o.Head))
+	case afterAnswer:
+		until := after(o.Idle)
+		if o.Idle > 0 && until.Sub(c.readDeadline()) < o.Idle/4 {
 			return nil
 		}
-		return c.SetReadDeadline(now.Add(o.Idle))
+		return c.SetReadDeadline(until)
 	}
 	return nil
+}
+
+// after returns the time when d has passed; there is none for no d.
+func after(d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
 }
 
 // broken ends a connection, or an unfinished head of which net/http is to say what
@@ -456,11 +465,18 @@ func (l *Listener) left(c *Conn) {
 }
 
 // CloseWrite lets net/http and tunnels end one direction, so that a last answer
-// is not lost to a reset.
+// is not lost to a reset. A connection that wraps another may name it by Raw, as
+// those with a PROXY header do.
 func (c *Conn) CloseWrite() error {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok {
-		return errors.ErrUnsupported
+	inner := c.Conn
+	for {
+		if half, ok := inner.(interface{ CloseWrite() error }); ok {
+			return half.CloseWrite()
+		}
+		wrapper, ok := inner.(interface{ Raw() net.Conn })
+		if !ok {
+			return errors.ErrUnsupported
+		}
+		inner = wrapper.Raw()
 	}
-	return half.CloseWrite()
 }

@@ -54,26 +54,41 @@ func TestReaderThatStopsIsGivenUp(t *testing.T) {
 	})
 }
 
+// wrapped is a connection that does not show what else it can do.
+type wrapped struct{ net.Conn }
+
+func (w wrapped) Raw() net.Conn { return w.Conn }
+
+// wrapping is a listener of such connections.
+type wrapping struct{ net.Listener }
+
+func (l wrapping) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return wrapped{c}, err
+}
+
 func TestCloseWriteReachesTheConnection(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	far, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
-	c, err := NewListener(l, Options{Silence: silence}).Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.(*Conn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the peer read %v, want the end", err)
+	for _, l := range []net.Listener{l, wrapping{l}, wrapping{wrapping{l}}} {
+		far, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer far.Close()
+		c, err := NewListener(l, Options{Silence: silence}).Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.(*Conn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the peer read %v, want the end", err)
+		}
 	}
 }

@@ -17,9 +17,15 @@ func headEnd(b []byte) int {
 	return i + len("\r\n\r\n")
 }
 
-// bareFeed reports whether a line in b ends without a carriage return: net/http may
-// then see the end of a head where headEnd sees none, and must not be kept waiting.
-func bareFeed(b []byte) bool {
+// strange reports whether what has come of a head so far is not plain: it does not
+// begin with a request line of ours, or a line ends without a carriage return.
+// net/http may have its answer before we see an end, and must not be kept waiting.
+func strange(b []byte) bool {
+	if line, _, whole := bytes.Cut(b, []byte("\r\n")); whole {
+		if _, _, ok := requestLine(string(line)); !ok {
+			return true
+		}
+	}
 	for {
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
@@ -52,9 +58,8 @@ func parse(head string, a *answer) (target string, kind kind) {
 	if !ok {
 		return "", unclear
 	}
-	method, line, _ := strings.Cut(line, " ")
-	target, version, _ := strings.Cut(line, " ")
-	if version != "HTTP/1.1" || method != "GET" && method != "HEAD" || !plainTarget(target) {
+	method, target, ok := requestLine(line)
+	if !ok {
 		return "", unclear
 	}
 	host, simple := "", true
@@ -70,7 +75,7 @@ func parse(head string, a *answer) (target string, kind kind) {
 		switch use := useOf(name, value); {
 		case use == forbidding:
 			return "", unclear
-		case use == naming && (host != "" || value == ""):
+		case use == naming && (host != "" || !plainHost(value)):
 			return "", unclear
 		case use == naming:
 			host = value
@@ -91,6 +96,13 @@ func parse(head string, a *answer) (target string, kind kind) {
 	}
 	a.request.Method, a.request.Host = method, host
 	return target, bodiless
+}
+
+// requestLine takes the first line apart (RFC 9112 section 3).
+func requestLine(line string) (method, target string, ok bool) {
+	method, line, _ = strings.Cut(line, " ")
+	target, version, _ := strings.Cut(line, " ")
+	return method, target, version == "HTTP/1.1" && (method == "GET" || method == "HEAD") && plainTarget(target)
 }
 
 // field takes a line apart. The name is in canonical form.
@@ -153,6 +165,17 @@ func plainTarget(target string) bool {
 	return true
 }
 
+// plainHost reports whether a host is a name or an address, perhaps with a port, as
+// far as its bytes tell (RFC 9110 section 7.2).
+func plainHost(host string) bool {
+	for i := range len(host) {
+		if !hostByte[host[i]] {
+			return false
+		}
+	}
+	return host != ""
+}
+
 // simplePath reports whether a path is the same encoded and decoded, in the eyes
 // of net/url.
 func simplePath(path string) bool {
@@ -182,6 +205,7 @@ func parseTarget(u *url.URL, target string) bool {
 var (
 	tokenByte = bytesOf("!#$%&'*+-.^_`|~", true)
 	pathByte  = bytesOf("/-_.~$&+,:;=@", true)
+	hostByte  = bytesOf("-._:[]", true)
 )
 
 // bytesOf returns the set of these characters and, perhaps, all letters and

@@ -39,6 +39,9 @@ func TestKinds(t *testing.T) {
 		{"GET / HTTP/1.1" + end, false, false},
 		{"GET / HTTP/1.1\r\nX: y" + end, false, false},
 		{"GET / HTTP/1.1\r\nHost:" + end, false, false},
+		{"GET / HTTP/1.1\r\nHost: a b" + end, false, false},
+		{"GET / HTTP/1.1\r\nHost: a, b" + end, false, false},
+		{"GET / HTTP/1.1\r\nHost: a@b" + end, false, false},
 		{"GET / HTTP/1.1\r\nHost: h\r\nHost: h" + end, false, false},
 		{"GET / HTTP/1.1\r\nHost: h\r\nConnection: close" + end, false, false},
 		{"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, X" + end, false, false},
@@ -100,10 +103,6 @@ func FuzzParse(f *testing.F) {
 		want, err := http.ReadRequest(r)
 		if err != nil {
 			if target == "" || !a.aim(target) {
-				return
-			}
-			// net/http refuses some hosts and escapes that others here refuse later.
-			if strings.Contains(err.Error(), "URL") || strings.Contains(err.Error(), "host") || strings.Contains(err.Error(), "Host") {
 				return
 			}
 			t.Fatalf("%q: net/http says %v", head, err)

@@ -474,6 +474,40 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// TestNoBound: where a wait has no bound, none is left from before.
+func TestNoBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		c := door(near, Options{Answer: func(w http.ResponseWriter, r *http.Request) bool {
+			w.WriteHeader(http.StatusNoContent)
+			return true
+		}})
+		c.SetReadDeadline(time.Now().Add(time.Minute)) // as net/http does before the first head
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			c.Read(make([]byte, 4096))
+		}()
+		r := bufio.NewReader(far)
+		for range 2 {
+			for _, part := range []string{"GET / HTTP/1.1\r\n", "Host: a\r\n\r\n"} {
+				if _, err := io.WriteString(far, part); err != nil {
+					t.Fatal(err)
+				}
+				if part[0] == 'G' {
+					time.Sleep(time.Hour)
+				}
+			}
+			if _, err := http.ReadResponse(r, nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		far.Close()
+		<-ended
+	})
+}
+
 // TestPeerAndContext: what the door hands on beside the head.
 func TestPeerAndContext(t *testing.T) {
 	type key struct{}
