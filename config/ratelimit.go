@@ -64,8 +64,8 @@ func (d *decoder) rateLimit(b *hcl.Block) {
 		d.fault(&b.DefRange, "Missing argument", `The rate_limit %q limits nothing: write rate = "100/1m", or concurrent = 20.`, l.Name)
 	case block.rate != nil && concurrent != nil:
 		d.fault(concurrent, "Contradiction", "A limit is on the rate of requests, or on how many run at a time. Write two limits, and name both where they hold.")
-	case concurrent != nil && (block.burst != nil || len(l.Plans) > 0):
-		d.fault(concurrent, "Contradiction", "A limit on what runs at a time has no burst and no plans.")
+	case concurrent != nil && (block.burst != nil || len(l.Plans) > 0 || l.BlockFor > 0):
+		d.fault(concurrent, "Contradiction", "A limit on what runs at a time has no burst, no plans and no block_for.")
 	case block.burst != nil && l.Algorithm != "token_bucket":
 		d.fault(block.burst, "Contradiction", "Only the algorithm \"token_bucket\" has a burst.")
 	}
