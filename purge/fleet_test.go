@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -60,6 +61,25 @@ func (f *fleet) replica() *redistest.Server {
 		}
 	}
 	return r
+}
+
+// reached waits until the replica has what was written so far. The command WAIT does
+// not tell: it is about writes of its own connection.
+func (f *fleet) reached(replica *redistest.Server) {
+	f.t.Helper()
+	offset := func(s *redistest.Server) int {
+		n, err := strconv.Atoi(s.Info("replication", "master_repl_offset"))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return n
+	}
+	written := offset(f.server)
+	for deadline := time.Now().Add(20 * time.Second); offset(replica) < written; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.t.Fatal("the replica is never in step")
+		}
+	}
 }
 
 // cutOff ends the link of a replica to its master: what is written there from now on
@@ -710,7 +730,7 @@ func TestBehindThroughAFailover(t *testing.T) {
 	}
 	record("1")
 	record("2")
-	f.server.Do("WAIT", 1, 20_000)
+	f.reached(replica)
 	cutOff(replica)
 	record("3")
 	record("4")
