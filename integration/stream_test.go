@@ -196,6 +196,7 @@ func TestTruncatedBodyIsNeverWhole(t *testing.T) {
 					}
 				}
 				before := o.Count("")
+				n.Client.CloseIdleConnections() // on a used connection that ends without an answer, Go's client asks twice
 				again := ask(t, n, "GET", "/", "")
 				if again.hit() || again.Err == nil && again.Status != http.StatusBadGateway {
 					t.Errorf("a truncated body was kept: status %d, %q, hit %v", again.Status, again.Body, again.hit())
