@@ -89,18 +89,23 @@ func (x *exchange) purgedSince(sequence uint64) bool {
 	return verdict != cachestore.Verdict{}
 }
 
-// flightKey names the flight that this request belongs to: the key, the variant
-// as far as it can be foreseen, and whether the answer could be personal. The
-// last keeps one user's uncacheable answer from holding up everybody else.
-func (x *exchange) flightKey() string {
-	class := "\x00"
+// flightKey names the flight that this request belongs to: its class, and the
+// variant as far as it can be foreseen.
+func (x *exchange) flightKey() string { return flightKey(x.flightClass(), x.variant(x.varyOn)) }
+
+func flightKey(class, variant string) string { return class + "\x00" + variant }
+
+// flightClass is the key, and whether the answer could be personal. That keeps one
+// user's uncacheable answer from holding up everybody else.
+func (x *exchange) flightClass() string {
+	class := string(x.key) + "\x00"
 	if x.r.Header["Authorization"] != nil {
 		class += "a"
 	}
 	if x.r.Header["Cookie"] != nil && x.policy().CookiesNeedPermission {
 		class += "c"
 	}
-	return string(x.key) + class + "\x00" + x.variant(x.varyOn)
+	return class
 }
 
 // board finds the request a place: in the flight under way, or at the head of a
@@ -217,8 +222,8 @@ func (x *exchange) question(out *http.Request) *question {
 		delete(header, "User-Agent") // empty only to keep net/http from naming itself
 	}
 	return &question{
-		h: x.h, out: out, header: header, key: x.key, flight: x.flightKey(), varyOn: x.varyOn, directives: x.directives,
-		sequence: x.sequence, stored: x.stored, life: x.life, self: schemeOf(x.r) + "://" + x.r.Host + x.target(),
+		h: x.h, out: out, header: header, key: x.key, class: x.flightClass(), flight: x.flightKey(),
+		varyOn: x.varyOn, directives: x.directives, sequence: x.sequence, stored: x.stored, life: x.life, self: schemeOf(x.r) + "://" + x.r.Host + x.target(),
 		policy: x.policy(), bent: x.bent(),
 	}
 }

@@ -37,6 +37,8 @@ type fill struct {
 	limits   fillLimits
 	windows  *atomic.Int64 // counts the fills that have become windows
 
+	variantKey string // a second key in that table, or ""; guarded by flights.mu
+
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change; nil when nobody waits for one
 	state   fillState

@@ -12,7 +12,7 @@ import (
 // class of request. Lock order: flights.mu before fill.mu.
 type flights struct {
 	mu       sync.Mutex
-	byKey    map[string]*fill
+	byKey    map[string]*fill       // some under two: see expose
 	underWay map[cachestore.Key]int // fills by primary key, those that cannot be joined included
 }
 
@@ -40,12 +40,25 @@ func (t *flights) lead(f, old *fill) *reader {
 	return f.joinLocked(true)
 }
 
+// expose lets f be found under the key of the variant that its response has turned
+// out to be. Those who learn from the store how responses vary look there, and would
+// fetch beside f what it is about to bring.
+func (t *flights) expose(f *fill, key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[f.key] == f && t.byKey[key] == nil {
+		t.byKey[key], f.variantKey = f, key
+	}
+}
+
 // land takes f out of the table: no request joins it any more.
 func (t *flights) land(f *fill) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[f.key] == f {
-		delete(t.byKey, f.key)
+	for _, key := range [...]string{f.key, f.variantKey} {
+		if t.byKey[key] == f {
+			delete(t.byKey, key)
+		}
 	}
 }
 
@@ -74,7 +87,13 @@ func (t *flights) concern(key cachestore.Key) bool {
 func (t *flights) len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.byKey)
+	n := 0
+	for key, f := range t.byKey {
+		if key == f.key || t.byKey[f.key] != f {
+			n++
+		}
+	}
+	return n
 }
 
 // join takes a place in the fill, or returns nil when it takes no newcomers: it

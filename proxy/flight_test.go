@@ -90,6 +90,55 @@ func TestWaitersRegroupByVariant(t *testing.T) {
 	}
 }
 
+// While the fetch that found out that responses vary is still under way, the key is
+// known to vary from what another variant's fetch has stored. Who then asks for the
+// first variant joins the first fetch, and does not begin another.
+func TestTheVariantOfTheFirstFetchIsNotFetchedTwice(t *testing.T) {
+	var fetches atomic.Int64
+	finish := make(chan struct{})
+	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		fetches.Add(1)
+		language := r.Header.Get("Accept-Language")
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Accept-Language")
+		io.WriteString(w, "in "+language)
+		w.(http.Flusher).Flush()
+		if language == "de" {
+			<-finish
+		}
+	}, nil)
+	var wg sync.WaitGroup
+	german := func() {
+		if got := rg.get("/", "Accept-Language", "de"); got.body != "in de" {
+			t.Errorf("got %+v, want the German page", got)
+		}
+	}
+	wg.Go(german)
+	rg.eventually("the German page streams", func() bool { return fetches.Load() == 1 })
+	if got := rg.get("/", "Accept-Language", "fr"); got.body != "in fr" {
+		t.Errorf("got %+v, want the French page", got)
+	}
+	wg.Go(german)
+	rg.eventually("both read one fetch", func() bool {
+		rg.cache.flights.mu.Lock()
+		defer rg.cache.flights.mu.Unlock()
+		for _, f := range rg.cache.flights.byKey {
+			f.mu.Lock()
+			n := len(f.readers)
+			f.mu.Unlock()
+			if n == 2 {
+				return true
+			}
+		}
+		return fetches.Load() > 2
+	})
+	close(finish)
+	wg.Wait()
+	if n := fetches.Load(); n != 2 {
+		t.Errorf("%d fetches for two languages, want 2", n)
+	}
+}
+
 func TestPrivateAnswersAreNotSharedAndNotSerialised(t *testing.T) {
 	const clients = 50
 	var inside atomic.Int64

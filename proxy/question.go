@@ -27,6 +27,7 @@ type question struct {
 	out        *http.Request // as sent, but for the conditions that we add
 	header     http.Header   // of out, for all questions about the request
 	key        cachestore.Key
+	class      string   // see exchange.flightClass
 	flight     string   // for the hit-for-miss mark
 	varyOn     []string // what the flight's variant is of
 	directives rfc9111.Directives
@@ -226,6 +227,7 @@ func (q *question) accept(ctx context.Context, res *http.Response, requested, re
 	} else {
 		cache.marks.clear(q.flight)
 	}
+	cache.flights.expose(f, flightKey(q.class, head.Variant)) // before anybody can learn that it has one
 	f.begin(head, own, verdict, res.ContentLength)
 	body, kept, err := f.receive(ctx, res.Body)
 	switch {

@@ -146,7 +146,10 @@ func (rg *rig) fillReaders() int {
 	rg.cache.flights.mu.Lock()
 	defer rg.cache.flights.mu.Unlock()
 	n := 0
-	for _, f := range rg.cache.flights.byKey {
+	for key, f := range rg.cache.flights.byKey {
+		if key == f.variantKey {
+			continue // seen under its other key
+		}
 		f.mu.Lock()
 		n += len(f.readers)
 		f.mu.Unlock()
