@@ -34,9 +34,10 @@ import (
 type Conn struct {
 	net.Conn
 	listener *Listener
-	client   netip.Addr // as the listener counts it
-	home     *loop      // where it goes back to when it is idle; nil: nowhere
-	peer     string     // RemoteAddr as text, once it was asked for
+	client   netip.Addr     // as the listener counts it
+	home     *loop          // where it goes back to when it is idle; nil: nowhere
+	address  netip.AddrPort // of the peer of one that has a home
+	peer     string         // RemoteAddr as text, once it was asked for
 
 	state   state
 	in      []byte  // read from the client and not yet handed on
@@ -287,7 +288,7 @@ func (c *Conn) await(w wait) error {
 		return c.SetReadDeadline(after(homing))
 	case w == afterAnswer:
 		until := after(o.Idle)
-		if o.Idle > 0 && until.Sub(c.readDeadline()) < o.Idle/4 {
+		if gone := until.Sub(c.readDeadline()); o.Idle > 0 && 0 <= gone && gone < o.Idle/4 {
 			return nil
 		}
 		return c.SetReadDeadline(until)
@@ -357,6 +358,15 @@ const (
 	lingering      = 500 * time.Millisecond
 	lingeringBytes = 256 << 10
 )
+
+// RemoteAddr implements net.Conn. A connection of a loop knows its peer from the
+// start: the system forgets it when the peer resets the connection.
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.home != nil {
+		return net.TCPAddrFromAddrPort(c.address)
+	}
+	return c.Conn.RemoteAddr()
+}
 
 func (c *Conn) remote() string {
 	if c.peer == "" {
