@@ -343,17 +343,21 @@ func (c *Conn) refuse(no *Refusal) {
 	if no.Status == 0 {
 		return
 	}
-	if _, err := c.Write(no.problem(time.Now())); err != nil || c.CloseWrite() != nil {
-		return
+	if _, err := c.Write(no.problem(time.Now())); err == nil {
+		c.linger()
 	}
-	// What has come and was not read would have the client's answer thrown away
-	// with the connection (RFC 9112 section 9.6).
-	if c.SetReadDeadline(time.Now().Add(lingering)) == nil {
+}
+
+// linger ends the sending side, and reads the other a while longer: what has come
+// and was not read would have the client's answer thrown away with the connection
+// (RFC 9112 section 9.6).
+func (c *Conn) linger() {
+	if c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingering)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, lingeringBytes) // how it ends makes no difference
 	}
 }
 
-// How long, and for how many bytes, a connection is read after a refusal.
+// How long, and for how many bytes, a connection is read after its last answer.
 const (
 	lingering      = 500 * time.Millisecond
 	lingeringBytes = 256 << 10
@@ -523,6 +527,7 @@ func (c *Conn) answered() {
 	}
 	c.mu.Unlock()
 	if last {
+		c.linger()
 		_ = c.close(true) // by now nobody is left to tell
 		c.listener.left(c)
 	}

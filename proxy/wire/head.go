@@ -178,6 +178,7 @@ const (
 	ReasonChunk          = "chunk"           // a chunked body that is malformed
 	ReasonConnections    = "connections"     // too many of one client
 	ReasonHeadTimeout    = "head-timeout"    // a head that did not end in time
+	ReasonDescriptors    = "descriptors"     // none is left for a connection of net/http's
 )
 
 // Reasons returns every reason, so that counters can be declared before the first
@@ -185,7 +186,7 @@ const (
 func Reasons() []string {
 	return []string{ReasonRequestLine, ReasonMethod, ReasonTarget, ReasonTargetTooLong, ReasonVersion, ReasonLineEnd,
 		ReasonFoldedLine, ReasonFieldName, ReasonFieldValue, ReasonHost, ReasonLength, ReasonTransferCoding, ReasonFraming,
-		ReasonExpectation, ReasonHeadTooLarge, ReasonTooManyFields, ReasonChunk, ReasonConnections, ReasonHeadTimeout}
+		ReasonExpectation, ReasonHeadTooLarge, ReasonTooManyFields, ReasonChunk, ReasonConnections, ReasonHeadTimeout, ReasonDescriptors}
 }
 
 var (
@@ -208,6 +209,7 @@ var (
 	largeHead      = &Refusal{http.StatusRequestHeaderFieldsTooLarge, ReasonHeadTooLarge, "The request's header fields are too large."}
 	manyFields     = &Refusal{http.StatusRequestHeaderFieldsTooLarge, ReasonTooManyFields, "The request has too many header fields."}
 	lateHead       = &Refusal{0, ReasonHeadTimeout, ""}
+	noRoom         = &Refusal{http.StatusServiceUnavailable, ReasonDescriptors, "Too many connections are open."}
 	tooMany        = &Refusal{0, ReasonConnections, ""}
 )
 
@@ -252,8 +254,11 @@ func (r *Request) read(b []byte, limits *Limits) (int, *Refusal) {
 		case next == 0:
 			return 0, nil
 		case line == "":
+			if no := r.frame(); no != nil {
+				return 0, no
+			}
 			r.size = next
-			return next, r.frame()
+			return next, nil
 		}
 		if no := r.field(line, limits); no != nil {
 			return 0, no

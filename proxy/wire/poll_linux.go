@@ -766,6 +766,11 @@ func (lp *loop) handOver(c *client) {
 	delete(lp.clients, c.fd)
 	file := os.NewFile(uintptr(c.fd), "connection")
 	inner, err := net.FileConn(file)
+	if err != nil { // most likely no descriptor is left
+		lp.listener.refused(c.remote(), noRoom)
+		_, _ = sysWrite(c.fd, noRoom.problem(lp.now)) // to a client that takes it
+		_, _ = sysRead(c.fd, lp.in)                   // see linger: without a descriptor there is no waiting for more
+	}
 	file.Close() // inner has a descriptor of its own
 	if err != nil {
 		lp.listener.clients.leave(c.client)
