@@ -167,7 +167,7 @@ func (ls *loops) drain(ctx context.Context) (cut bool) {
 	ls.ending.Wait()
 	stop()
 	for _, lp := range ls.all {
-		cut = cut || lp.cut
+		cut, lp.cut = cut || lp.cut, false
 	}
 	return cut
 }
