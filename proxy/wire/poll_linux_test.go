@@ -163,6 +163,7 @@ func (u *customer) visit(address string) error {
 	case 0: // leaves in the middle, with an answer or without
 		io.WriteString(c, text[:u.random.IntN(len(text))])
 		if u.random.IntN(2) == 0 {
+			c.SetDeadline(time.Now().Add(100 * time.Millisecond)) // it may be that neither has more to say
 			io.CopyN(io.Discard, c, int64(u.random.IntN(10000)))
 		}
 		if u.random.IntN(2) == 0 {
@@ -175,8 +176,9 @@ func (u *customer) visit(address string) error {
 		text += "GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nechoed"
 		want.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nechoed")
 	}
+	most := 1 + u.random.IntN(20000)
 	go func() {
-		for most := 1 + u.random.IntN(20000); len(text) > 0; text = text[min(len(text), most):] {
+		for ; len(text) > 0; text = text[min(len(text), most):] {
 			c.Write([]byte(text[:min(len(text), most)]))
 		}
 		if end != 1 {

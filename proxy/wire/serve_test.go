@@ -420,13 +420,20 @@ func TestHalfClosed(t *testing.T) {
 func TestClientThatLeaves(t *testing.T) {
 	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
 		entered, left := make(chan struct{}), make(chan struct{})
-		s := serve(t, listen(), Options{Answer: func(*Answer) bool { return false }})
-		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l := listen()
+		door, err := NewListener(l, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{ConnState: tell, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			close(entered)
 			<-r.Context().Done()
 			close(left)
-		})
-		c, _ := dial(t, s.address)
+		})}
+		go server.Serve(door)
+		defer door.Drain(t.Context())
+		defer server.Close()
+		c, _ := dial(t, l.Addr().String())
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		<-entered
 		c.Close()
