@@ -64,7 +64,7 @@ func TestStress(t *testing.T) {
 func stress(t *testing.T, seed uint64) {
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
 	s := start(t, listenTCP(t), Options{
-		Head: 2 * time.Second, Idle: 2 * time.Second, Silence: 2 * time.Second,
+		Head: 20 * time.Second, Idle: 20 * time.Second, Silence: 20 * time.Second,
 		Limits: Limits{Head: 4096}, PerClient: 1000,
 	})
 	close(s.gate)
@@ -125,16 +125,6 @@ type customer struct{ random *rand.Rand }
 // visit has one connection's conversation, or breaks off. It returns an error when
 // what came back is wrong.
 func (u *customer) visit(address string) error {
-	dialed, err := net.Dial("tcp", address)
-	if err != nil {
-		return fmt.Errorf("dialing: %w", err)
-	}
-	c := dialed.(*net.TCPConn)
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
-	if u.random.IntN(4) == 0 {
-		c.SetReadBuffer(256 << 10)
-	}
 	var said, want strings.Builder
 	for range 1 + u.random.IntN(20) {
 		n := u.random.IntN(1 << 20)
@@ -157,6 +147,16 @@ func (u *customer) visit(address string) error {
 			fmt.Fprintf(&said, "GET /quick/%d HTTP/1.1\r\nHost: a\r\n\r\n", n)
 			want.WriteString(wrote(fmt.Sprintf("door: GET /quick/%d ", n)))
 		}
+	}
+	dialed, err := net.Dial("tcp", address)
+	if err != nil {
+		return fmt.Errorf("dialing: %w", err)
+	}
+	c := dialed.(*net.TCPConn)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	if u.random.IntN(4) == 0 {
+		c.SetReadBuffer(256 << 10)
 	}
 	text, end := said.String(), u.random.IntN(8)
 	switch end {
