@@ -421,12 +421,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 // writeAll writes the buffers, with one system call if the client takes them.
 func (c *Conn) writeAll(buffers net.Buffers) (written int64, err error) {
 	for {
-		for len(buffers) > 0 && len(buffers[0]) == 0 {
-			buffers = buffers[1:]
-		}
-		if len(buffers) == 0 {
-			return written, nil
-		}
 		if err := c.renew(time.Now()); err != nil {
 			return written, err
 		}
@@ -434,6 +428,9 @@ func (c *Conn) writeAll(buffers net.Buffers) (written int64, err error) {
 		written += n
 		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return written, err
+		}
+		if len(buffers) == 0 { // only empty ones were left
+			return written, nil
 		}
 		// The deadline passed, but some bytes went: not silent.
 	}
