@@ -1,9 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"errors"
+	"io"
 	"net"
-	"net/http"
+	"net/netip"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -27,39 +33,89 @@ func TestParseWrk(t *testing.T) {
 	}
 }
 
-func TestRender(t *testing.T) {
-	row := func(peer string, fetched int64, perCPU ...int64) Row {
-		row := Row{Peer: peer}
+func TestTheTableOfHits(t *testing.T) {
+	samples := func(fetched int64, perCPU ...int64) (all []Sample) {
 		for _, n := range perCPU {
-			row.Samples = append(row.Samples, Sample{Requests: n, CPU: time.Second, Wall: 2 * time.Second,
+			all = append(all, Sample{Requests: n, CPU: time.Second, Wall: 2 * time.Second,
 				P50: time.Millisecond, P99: 3 * time.Millisecond, Fetched: fetched})
 		}
-		return row
+		return all
 	}
-	table := Table{Work: works[0], Rows: []Row{row("nginx", 0, 900, 1000, 4000), row("edge", 0, 100, 750, 800), row("other", 2, 500, 500, 500)}}
+	hits := Hits{name: "hits", objects: Objects{size: kib, keys: 20}, connections: 64}
+	table := hits.table([]row{
+		{peer: "nginx", samples: samples(0, 900, 1000, 4000), single: samples(0, 2000, 2000, 2000)},
+		{peer: "edge", samples: samples(0, 100, 750, 800), single: samples(0, 750, 750, 750)},
+		{peer: "other", samples: samples(2, 500, 500, 500), single: samples(0, 500, 500, 500)},
+	})
+	table.Notes = append(table.Notes, "last is left out: why")
 	text := render(options{rounds: 3, duration: 5 * time.Second}, []Table{table}, []string{"varnish"})
 	for _, want := range []string{
 		"Not installed, skipped: varnish.\n",
-		"hit, 1 KiB, minimal head, 64 connections:\n",
-		"| nginx | 1000 | 1.00 | 500 | 50% | 1ms | 3ms |  |\n",
-		"| edge | 750 | 0.75 | 375 | 50% | 1ms | 3ms |  |\n",
-		"| other | 500 | 0.50 | 250 | 50% | 1ms | 3ms | not all hits: 6 requests reached the origin |\n",
+		"hits, 64 connections:\n\n| peer | requests per CPU-second | of nginx | with one key | of that |",
+		"\n| --- | ---: |",
+		"| nginx | 1000 | 1.00 | 2000 | 0.50 | 500 | 50% | 1ms | 3ms |\n",
+		"| edge | 750 | 0.75 | 750 | 1.00 | 375 | 50% | 1ms | 3ms |\n",
+		"| other | 500 | 0.50 | 500 | 1.00 | 250 | 50% | 1ms | 3ms |\n\n- other had not all hits: 6 of 1500 requests reached the origin\n",
+		"- last is left out: why\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the table lacks %q:\n%s", want, text)
 		}
 	}
+	hits.objects.pass = true
+	if got := hits.strayed(row{peer: "other", samples: samples(2, 500)}); !strings.Contains(got, "2 of 500") {
+		t.Errorf("a cache that answered what is to be passed: %q", got)
+	}
 }
 
 func TestMedianOfAnEvenNumber(t *testing.T) {
-	samples := []Sample{{Requests: 4}, {Requests: 1}, {Requests: 3}, {Requests: 2}}
-	if got := median(samples, func(s Sample) int64 { return s.Requests }); got != 2 {
+	if got := median([]int{4, 1, 3, 2}, func(n int) int { return n }); got != 2 {
 		t.Errorf("%d, want the lower middle one", got)
 	}
 }
 
-// A peer that answers quickly with the wrong thing must not be measured.
-func TestWarmRefusesWrongAnswers(t *testing.T) {
+func TestParse(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := parse([]string{"-edge", self, "-edge", "new=" + self, "-peers", "^h", "-work", "1 MiB"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.peers) != 1 || o.peers[0].Name != "haproxy" || len(o.works) != 1 || o.works[0].Name() != "hit, 1 MiB" {
+		t.Errorf("peers %v, works %v", o.peers, o.works)
+	}
+	if want := []Build{{"edge", self}, {"new", self}}; !slices.Equal(o.builds, want) {
+		t.Errorf("builds %v, want %v", o.builds, want)
+	}
+	for _, bad := range [][]string{
+		{"-edge", self, "-edge", "edge=" + self},
+		{"-edge", "nginx=" + self},
+		{"-edge", "new=" + self + ".missing"},
+		{"-work", "none is called so"},
+		{"-duration", "1500ms"},
+		{"-rounds", "0"},
+	} {
+		if _, err := parse(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestCountTimeWait(t *testing.T) {
+	table := `  sl  local_address rem_address   st tx_queue
+   0: 0100007F:1F90 00000000:0000 0A 0
+   1: 0100007F:1F90 0100007F:C001 06 0
+   2: 0100007F:1F90 0100007F:C002 01 0
+   3: 0100007F:C003 0100007F:1F90 06 0
+`
+	if got := countTimeWait(table, netip.MustParseAddrPort("127.0.0.1:8080")); got != 1 {
+		t.Errorf("%d connections closed by the server, want 1", got)
+	}
+}
+
+func openTestLab(t *testing.T) *Lab {
 	lab, err := openLab(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -69,23 +125,82 @@ func TestWarmRefusesWrongAnswers(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	right := Work{Size: 10, Keys: 40, Headers: browser}
-	if err := warm(t.Context(), &Server{Address: lab.Origin}, right); err != nil {
-		t.Error(err)
-	}
-	if got := lab.fetched.Load(); got != 80 {
-		t.Errorf("%d requests, want each of 40 keys twice", got)
-	}
+	return lab
+}
 
+// fake is a server that answers each request of a connection alike.
+func fake(t *testing.T, answers int, answer string) Runner {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	short := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("short")) })}
-	served := make(chan error, 1)
-	go func() { served <- short.Serve(listener) }()
-	t.Cleanup(func() { short.Close(); <-served })
-	if err := warm(t.Context(), &Server{Address: listener.Addr().String()}, right); err == nil {
-		t.Error("a body of the wrong length was accepted")
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				in := bufio.NewReader(conn)
+				for range answers {
+					if _, _, err := readRequest(in); err != nil {
+						return
+					}
+					io.WriteString(conn, answer)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { listener.Close(); serving.Wait() })
+	return Runner{Server: &Server{Address: listener.Addr().String()}}
+}
+
+// A peer that answers quickly with the wrong thing must not be measured.
+func TestWarmRefusesWrongAnswers(t *testing.T) {
+	lab := openTestLab(t)
+	objects := Objects{size: 10, keys: 40, headers: browser}
+	whole := "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789"
+	if err := warm(t.Context(), lab, fake(t, 1<<30, whole), objects); err != nil {
+		t.Errorf("a cache: %v", err)
+	}
+	passing := objects
+	passing.pass = true
+	origin := Runner{Server: &Server{Address: lab.Origin}}
+	if err := warm(t.Context(), lab, origin, passing); err != nil {
+		t.Errorf("no cache, where none is wanted: %v", err)
+	}
+	var kept errKept
+	if err := warm(t.Context(), lab, origin, objects); !errors.As(err, &kept) {
+		t.Errorf("no cache: %v", err)
+	}
+	if err := warm(t.Context(), lab, fake(t, 1<<30, whole), passing); !errors.As(err, &kept) {
+		t.Errorf("a cache, where none is wanted: %v", err)
+	}
+	for what, bad := range map[string]Runner{
+		"short bodies":         fake(t, 1<<30, strings.Replace(whole, "10\r", "9\r", 1)),
+		"errors":               fake(t, 1<<30, strings.Replace(whole, "200", "500", 1)),
+		"connections that end": fake(t, 1000, whole),
+	} {
+		if err := warm(t.Context(), lab, bad, objects); err == nil || errors.As(err, &kept) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestTheOriginReadsBodies(t *testing.T) {
+	lab := openTestLab(t)
+	conn, err := dial(t.Context(), lab.Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.close()
+	post := "POST /pass/5/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nGET"
+	if err := conn.ask([]byte(post+post), 2, 5); err != nil {
+		t.Error(err)
+	}
+	if got := lab.fetched.Load(); got != 2 {
+		t.Errorf("%d requests counted", got)
 	}
 }
