@@ -128,8 +128,8 @@ func openTestLab(t *testing.T) *Lab {
 	return lab
 }
 
-// fake is a server that answers each request of a connection alike.
-func fake(t *testing.T, answers int, answer string) Runner {
+// serve runs a server for the length of the test.
+func serve(t *testing.T, handle func(net.Conn, *bufio.Reader)) Runner {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -143,13 +143,7 @@ func fake(t *testing.T, answers int, answer string) Runner {
 			}
 			serving.Go(func() {
 				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for range answers {
-					if _, _, err := readRequest(in); err != nil {
-						return
-					}
-					io.WriteString(conn, answer)
-				}
+				handle(conn, bufio.NewReader(conn))
 			})
 		}
 	})
@@ -157,11 +151,22 @@ func fake(t *testing.T, answers int, answer string) Runner {
 	return Runner{Server: &Server{Address: listener.Addr().String()}}
 }
 
+// fake is a server that answers each request of a connection alike, for so long.
+func fake(t *testing.T, answers int, answer string) Runner {
+	return serve(t, func(conn net.Conn, in *bufio.Reader) {
+		for range answers {
+			if _, _, err := readRequest(in); err != nil {
+				return
+			}
+			io.WriteString(conn, answer)
+		}
+	})
+}
+
 // A peer that answers quickly with the wrong thing must not be measured.
 func TestWarmRefusesWrongAnswers(t *testing.T) {
 	lab := openTestLab(t)
 	objects := Objects{size: 10, keys: 40, headers: browser}
-	whole := "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789"
 	if err := warm(t.Context(), lab, fake(t, 1<<30, whole), objects); err != nil {
 		t.Errorf("a cache: %v", err)
 	}
@@ -185,6 +190,91 @@ func TestWarmRefusesWrongAnswers(t *testing.T) {
 	} {
 		if err := warm(t.Context(), lab, bad, objects); err == nil || errors.As(err, &kept) {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+const whole = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789"
+
+// Requests are due whether or not answers keep up, and count from then.
+func TestPaceCountsFromWhenRequestsAreDue(t *testing.T) {
+	const stall = 300 * time.Millisecond
+	server := serve(t, func(conn net.Conn, in *bufio.Reader) {
+		for n := 0; ; n++ {
+			if _, _, err := readRequest(in); err != nil {
+				return
+			}
+			if n == 0 {
+				time.Sleep(stall)
+			}
+			io.WriteString(conn, whole)
+		}
+	})
+	pace := Pace{address: server.Address, objects: Objects{size: 10, keys: 1}, connections: 1, rate: 200, span: stall}
+	took, err := pace.run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(took) < 30 || len(took) > 90 {
+		t.Errorf("%d requests in %v, want about 60", len(took), stall)
+	}
+	if p50 := quantile(took, 0.5); p50 < stall/10 {
+		t.Errorf("half of the requests were answered within %v though all had to wait for the first", p50)
+	}
+	pace.objects.size = 9
+	if _, err := pace.run(t.Context()); err == nil {
+		t.Error("a longer answer was taken")
+	}
+}
+
+// Slow clients go on until they are cut, and it is noted of each kind when that was.
+func TestDripsNoteTheirCuts(t *testing.T) {
+	const short, long = 100 * time.Millisecond, 200 * time.Millisecond
+	server := serve(t, func(conn net.Conn, in *bufio.Reader) {
+		for {
+			conn.SetReadDeadline(time.Time{})
+			in.Peek(1) // what is wrong shows below
+			conn.SetReadDeadline(time.Now().Add(short))
+			_, length, err := readRequest(in)
+			if err != nil {
+				return
+			}
+			if length == 0 {
+				io.WriteString(conn, whole)
+				continue
+			}
+			conn.SetReadDeadline(time.Now().Add(long))
+			if _, err := io.CopyN(io.Discard, in, length); err != nil {
+				return
+			}
+		}
+	})
+	for _, reopen := range []bool{false, true} {
+		drips := &Drips{kinds: slowKinds(server.Address), number: 5, every: 100 * time.Millisecond, reopen: reopen}
+		pace := Pace{address: server.Address, objects: Objects{size: 10, keys: 1}, connections: 1, rate: 1000, span: time.Second, drips: drips}
+		if _, err := pace.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for kind, deadline := range []time.Duration{short, long} {
+			cuts := drips.cuts[kind]
+			if !reopen && len(cuts) != 5 || reopen && len(cuts) < 10 {
+				t.Errorf("%s, reopened %v: %d cuts of 5 connections", drips.kinds[kind].name, reopen, len(cuts))
+			}
+			if len(cuts) > 0 && slices.Min(cuts) < deadline {
+				t.Errorf("%s: cut after %v, before the deadline", drips.kinds[kind].name, slices.Min(cuts))
+			}
+		}
+	}
+}
+
+func TestTellCuts(t *testing.T) {
+	for want, cuts := range map[string][]time.Duration{
+		"none within 14s":      nil,
+		"4.0 to 4.2 s":         {4200 * time.Millisecond, 4 * time.Second},
+		"4.0 to 4.0 s, 1 of 2": {4 * time.Second},
+	} {
+		if got := tellCuts(cuts, 2, 14*time.Second); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -35,6 +35,6 @@ backend origin
 func startHAProxy(ctx context.Context, place Place) (*Server, error) {
 	return launch(ctx, place, "haproxy.cfg", haproxyConfig, []string{
 		"{{connections}}", fmt.Sprint(place.Need.Connections + 1000),
-		"{{room}}", fmt.Sprint(min(512+place.Need.Keys*5/2/1024, 4095)), // an object of 1 KiB takes two blocks of that size
+		"{{room}}", fmt.Sprint(min(128+place.Need.Keys*5/2/1024, 4095)), // an object of 1 KiB takes two blocks of that size
 	}, []string{"haproxy", "-db", "-f", "{{dir}}/haproxy.cfg"})
 }

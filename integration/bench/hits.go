@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -31,28 +30,13 @@ type row struct {
 // measure warms every peer and then loads one after the other, round by round, in
 // turning order, so that what else happens on the machine falls on all alike.
 func (h Hits) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
-	var rows []row
-	var notes []string
-	var ready []Runner
-	for _, runner := range runners {
-		began := time.Now()
-		err := warm(ctx, b.lab, runner, h.objects)
-		var kept errKept
-		if errors.As(err, &kept) && !runner.ours() {
-			notes = append(notes, fmt.Sprintf("%s is left out: %v", runner.Name, err))
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("warm %s: %w\n%s", runner.Name, err, runner.Tail())
-		}
-		if took := time.Since(began); took > 5*time.Second {
-			fmt.Fprintf(os.Stderr, "%s, %s is warm after %v\n", h.name, runner.Name, took.Round(time.Second))
-		}
-		ready = append(ready, runner)
-		rows = append(rows, row{peer: runner.Name})
+	ready, notes, err := warmAll(ctx, b, h.name, runners, h.objects)
+	if err != nil {
+		return nil, err
 	}
-	if len(ready) == 0 {
-		return nil, errors.New("nothing to measure")
+	rows := make([]row, len(ready))
+	for i, runner := range ready {
+		rows[i].peer = runner.Name
 	}
 	for round := range b.rounds {
 		for turn := range ready {

@@ -160,13 +160,16 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	var tables []Table
 	for _, work := range o.works {
-		table, err := bench.measure(ctx, work)
-		tables = append(tables, table...)
-		if err != nil { // what has been measured is not lost
-			return errors.Join(fmt.Errorf("%s: %w", work.Name(), err), write(o, tables, bench.skipped))
+		measured, failed := bench.measure(ctx, work)
+		tables = append(tables, measured...)
+		if failed != nil { // what else there is to measure is not lost
+			err = errors.Join(err, fmt.Errorf("%s: %w", work.Name(), failed))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return write(o, tables, bench.skipped)
+	return errors.Join(err, write(o, tables, bench.skipped))
 }
 
 // equipped names what is missing before any time is spent.

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -30,6 +33,10 @@ var works = []Work{
 	Hits{name: "pass, 1 KiB, uncacheable", objects: Objects{size: kib, keys: 1, pass: true}, connections: 64},
 	Hits{name: "hits over 20,000 keys of 1 KiB", objects: Objects{size: kib, keys: 20_000}, connections: 64},
 	Hits{name: "hits over 1,000,000 keys of 1 KiB", objects: Objects{size: kib, keys: 1_000_000}, connections: 64},
+	Latency{name: "latency of hits, 1 KiB", objects: Objects{size: kib, keys: 1}, connections: 64},
+	Idle{name: "idle after a hit", objects: Objects{size: kib, keys: 1}, connections: 10_000},
+	Idle{name: "idle after a pass", objects: Objects{size: kib, keys: 1, pass: true}, connections: 10_000},
+	Slow{name: "slow clients", objects: Objects{size: kib, keys: 1}, connections: 64, rate: 10_000, number: 1000, deadline: 4 * time.Second},
 }
 
 // Objects is what is asked for, and how.
@@ -123,6 +130,31 @@ func warm(ctx context.Context, lab *Lab, runner Runner, o Objects) error {
 		return errKept{fmt.Sprintf("%d of %d requests went to the origin though everything had been asked for before", fetched, n)}
 	}
 	return nil
+}
+
+// warmAll warms all servers. Those that cannot do what the work is about are left out,
+// and the reason is told; if it is edge that cannot, that is an error.
+func warmAll(ctx context.Context, b *Bench, work string, runners []Runner, o Objects) (ready []Runner, notes []string, err error) {
+	for _, runner := range runners {
+		began := time.Now()
+		err := warm(ctx, b.lab, runner, o)
+		var kept errKept
+		if errors.As(err, &kept) && !runner.ours() {
+			notes = append(notes, fmt.Sprintf("%s is left out: %v", runner.Name, err))
+			continue
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("warm %s: %w\n%s", runner.Name, err, runner.Tail())
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			fmt.Fprintf(os.Stderr, "%s, %s is warm after %v\n", work, runner.Name, took.Round(time.Second))
+		}
+		ready = append(ready, runner)
+	}
+	if len(ready) == 0 {
+		return nil, nil, fmt.Errorf("nothing to measure: %s", strings.Join(notes, "; "))
+	}
+	return ready, notes, nil
 }
 
 // askAll asks for each object once, over several connections, some at a time on each.
