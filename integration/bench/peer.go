@@ -239,7 +239,7 @@ func launch(ctx context.Context, place Place, file, template string, words []str
 // answering waits until the server accepts connections, for those that do not
 // tell when they are ready.
 func answering(ctx context.Context, server *Server) error {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute) // some first touch all the memory that they will use
 	for server.Alive() && ctx.Err() == nil && time.Now().Before(deadline) {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", server.Address)
 		if err == nil {
