@@ -257,8 +257,8 @@ func TestDripsNoteTheirCuts(t *testing.T) {
 		}
 		for kind, deadline := range []time.Duration{short, long} {
 			cuts := drips.cuts[kind]
-			if !reopen && len(cuts) != 5 || reopen && len(cuts) < 10 {
-				t.Errorf("%s, reopened %v: %d cuts of 5 connections", drips.kinds[kind].name, reopen, len(cuts))
+			if n := len(cuts); n == 0 || reopen != (n > 5) { // a busy machine may have cut fewer by the end
+				t.Errorf("%s, reopened %v: %d cuts of 5 connections", drips.kinds[kind].name, reopen, n)
 			}
 			if len(cuts) > 0 && slices.Min(cuts) < deadline {
 				t.Errorf("%s: cut after %v, before the deadline", drips.kinds[kind].name, slices.Min(cuts))

@@ -37,7 +37,7 @@ type Peer struct {
 var peers = []Peer{
 	{Name: "nginx", Program: "nginx", Start: startNginx, PerKey: 5632},
 	{Name: "haproxy", Program: "haproxy", Start: startHAProxy, PerKey: 3200},
-	{Name: "trafficserver", Program: "traffic_server", Start: startTrafficServer, PerKey: 5000, Settle: 3},
+	{Name: "trafficserver", Program: "traffic_server", Start: startTrafficServer, PerKey: 5000, Settle: 2},
 	{Name: "varnish", Program: "varnishd", Start: startVarnish, PerKey: 3500},
 }
 
@@ -136,7 +136,14 @@ func openFiles() (limit syscall.Rlimit, err error) {
 // measure starts the peers anew, sized for the work, and ends them when it is done.
 func (b *Bench) measure(ctx context.Context, work Work) (tables []Table, err error) {
 	runners, left, err := b.start(ctx, work.need())
-	defer func() { err = errors.Join(err, stop(runners)) }()
+	defer func() {
+		stopped := stop(runners)
+		if ctx.Err() != nil { // then all have been told to end, and that they did is no news
+			err = context.Cause(ctx)
+			return
+		}
+		err = errors.Join(err, stopped)
+	}()
 	if err != nil {
 		return nil, err
 	}
