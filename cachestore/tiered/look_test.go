@@ -142,6 +142,23 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// TestSilenceIsJoined: who asks for what others wait for does not wait with them once
+// it is known that there is no answer.
+func TestSilenceIsJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, Options{})
+		f.shared.set(-20*time.Millisecond, 0)
+		var requests sync.WaitGroup
+		requests.Go(func() { f.gets("/1", "", patience) })
+		time.Sleep(3 * time.Millisecond)
+		requests.Go(func() { f.gets("/2", "", patience) })
+		time.Sleep(3 * time.Millisecond)
+		f.gets("/2", "", 0)
+		requests.Wait()
+		f.counted(2, 1)
+	})
+}
+
 // TestOthersAreAnswered: one answer that is late says nothing about a shared tier that
 // answers others meanwhile.
 func TestOthersAreAnswered(t *testing.T) {
