@@ -24,8 +24,11 @@ type look struct {
 	variant string
 	heard   uint64 // Store.heard when it began
 
-	late    bool // guarded by Store.mu: the key was written to since it began
-	overdue bool // guarded by Store.mu: somebody has waited for it in vain
+	// Guarded by Store.mu:
+	late    bool // the key was written to since it began
+	overdue bool // somebody has waited for it in vain
+	waiting int  // requests that wait for it
+	ended   bool
 
 	answered chan struct{} // closed when the shared tier has begun to answer
 	rest     time.Duration // once answered is closed: how long the rest may take
@@ -75,15 +78,20 @@ func (s *Store) join(key cachestore.Key, variant string) (l *look, lead, wait bo
 	switch {
 	case l != nil:
 		wait = !l.overdue && !s.silent
-	case s.under >= s.options.Looks, s.silent && s.under > 0:
+	case s.abandoned >= s.options.Abandoned, s.silent && s.under > 0:
 	default:
 		wait = !s.silent
 		l, lead = s.beginLocked(key, variant), true
 	}
 	if !wait {
 		s.counts.skipped.Add(1)
+		return l, lead, false
 	}
-	return l, lead, wait
+	if l.waiting == 0 {
+		s.abandoned--
+	}
+	l.waiting++
+	return l, lead, true
 }
 
 func (s *Store) beginLocked(key cachestore.Key, variant string) *look {
@@ -94,12 +102,14 @@ func (s *Store) beginLocked(key cachestore.Key, variant string) *look {
 	}
 	t.looks[variant] = l
 	s.under++
+	s.abandoned++ // until somebody waits for it
 	s.callers.Add(1)
 	return l
 }
 
 // await waits for the look-up, and reports whether it is done.
 func (s *Store) await(ctx context.Context, l *look) bool {
+	defer s.leave(l)
 	expired, stop := s.patience(0)
 	defer stop()
 	select {
@@ -136,6 +146,15 @@ func (s *Store) patience(rest time.Duration) (expired <-chan time.Time, stop fun
 	}
 	timer := time.NewTimer(s.options.Patience + rest)
 	return timer.C, timer.Stop
+}
+
+// leave is the end of one request's wait.
+func (s *Store) leave(l *look) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.waiting--; l.waiting == 0 && !l.ended {
+		s.abandoned++
+	}
 }
 
 // giveUp notes that the look-up was waited for in vain. That says something about the
@@ -177,6 +196,9 @@ func (s *Store) run(l *look) {
 func (s *Store) end(l *look) {
 	s.mu.Lock()
 	s.under--
+	if l.ended = true; l.waiting == 0 {
+		s.abandoned--
+	}
 	if t := s.busy[l.key]; t != nil && t.looks[l.variant] == l {
 		delete(t.looks, l.variant)
 		s.idleLocked(l.key, t)

@@ -181,7 +181,7 @@ func TestOthersAreAnswered(t *testing.T) {
 // answer wait no longer than their patience, however many ask for whatever.
 func TestAllAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFar(t, Options{Looks: 100})
+		f := newFar(t, Options{})
 		f.shared.set(-time.Second, 0)
 		var requests sync.WaitGroup
 		for n := range 100 {
@@ -189,15 +189,59 @@ func TestAllAtOnce(t *testing.T) {
 				requests.Go(func() { f.gets(fmt.Sprint("/", n), "", patience) })
 			}
 		}
-		synctest.Wait()
-		f.gets("/other", "", 0) // there are as many look-ups as there may be
 		requests.Wait()
 		f.gets("/0", "", 0)
+		f.gets("/100", "", 0)
 		f.counted(200, 2)
 		if n := f.shared.lookUps(); n != 100 {
-			t.Errorf("%d look-ups at a time, want 100", n)
+			t.Errorf("%d look-ups, want 100", n)
 		}
 	})
+}
+
+// TestAbandonedLookUpsAreBounded: of a shared tier that answers, but not soon enough,
+// little more is asked than what requests wait for. It makes no difference whether they
+// have lost their patience or their clients.
+func TestAbandonedLookUpsAreBounded(t *testing.T) {
+	const bound = 4
+	for name, abandon := range map[string]func(f *far, n int){
+		"patience": func(f *far, n int) {
+			var slow sync.WaitGroup
+			f.shared.set(100*time.Millisecond, 0)
+			slow.Go(func() { f.gets(fmt.Sprint("/", n), "", patience) })
+			synctest.Wait()
+			f.shared.set(time.Millisecond, 0)
+			f.gets("/quick", "", time.Millisecond) // so that nobody takes it for silent
+			slow.Wait()
+		},
+		"clients": func(f *far, n int) {
+			f.shared.set(100*time.Millisecond, 0)
+			ctx, leave := context.WithTimeout(f.t.Context(), time.Millisecond)
+			defer leave()
+			f.Get(ctx, key(fmt.Sprint("/", n)), "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFar(t, Options{Abandoned: bound})
+				for n := range bound {
+					abandon(f, n)
+				}
+				before := f.shared.lookUps()
+				f.gets("/more", "", 0)
+				if n := f.shared.lookUps(); n != before {
+					t.Error("one more is made")
+				}
+				time.Sleep(100 * time.Millisecond)
+				synctest.Wait()
+				f.shared.set(time.Millisecond, 0)
+				f.gets("/more", "", time.Millisecond)
+				if f.abandoned != 0 || f.under != 0 {
+					t.Errorf("in the end %d are under way, %d abandoned", f.under, f.abandoned)
+				}
+			})
+		})
+	}
 }
 
 // TestLargeEntries: the rest of a large entry may take its time, and not more.

@@ -25,7 +25,9 @@ type Options struct {
 	// that one takes. Its calls go on, and what they bring is there for the next.
 	Patience time.Duration
 
-	Looks int // look-ups in the shared tier at a time; zero means 1024
+	// Abandoned is how many look-ups may go on that no request waits for any more;
+	// zero means 16. Past it none is made: they would only stand in each other's way.
+	Abandoned int
 
 	// Ready tells whether the shared tier may be read: false while purges may be
 	// missing here. Nil is always.
@@ -44,12 +46,13 @@ type Store struct {
 	queued  atomic.Int64 // bytes
 	counts  counts
 
-	mu     sync.Mutex // guards what follows; nothing waits under it
-	closed bool       // and with it the queues
-	busy   map[cachestore.Key]*traffic
-	under  int    // look-ups under way
-	heard  uint64 // look-ups that were answered so far
-	silent bool   // one was waited for in vain, and none has been answered since it began
+	mu        sync.Mutex // guards what follows; nothing waits under it
+	closed    bool       // and with it the queues
+	busy      map[cachestore.Key]*traffic
+	under     int    // look-ups under way
+	abandoned int    // those of them that nobody waits for
+	heard     uint64 // look-ups that were answered so far
+	silent    bool   // one was waited for in vain, and none has been answered since it began
 
 	ctx     context.Context // of the calls; ends when Close has waited for long enough
 	cancel  context.CancelFunc
@@ -79,11 +82,11 @@ func New(o Options) *Store {
 	if o.Memory == nil || o.Shared == nil {
 		panic("tiered: two tiers are needed")
 	}
-	if o.Patience < 0 || o.Looks < 0 {
+	if o.Patience < 0 || o.Abandoned < 0 {
 		panic("tiered: options out of range")
 	}
-	if o.Looks == 0 {
-		o.Looks = 1024
+	if o.Abandoned == 0 {
+		o.Abandoned = 16
 	}
 	if o.Queue == 0 {
 		o.Queue = 1024
@@ -276,7 +279,7 @@ type Stats struct {
 	Suspect int64 `json:"suspect"`      // entries found there that must be revalidated first
 	Misses  int64 `json:"misses"`       // look-ups there that found nothing
 	Overdue int64 `json:"overdue"`      // look-ups there that a request has waited for in vain
-	Skipped int64 `json:"skipped"`      // that none was made or waited for, since answers are overdue or too many are under way
+	Skipped int64 `json:"skipped"`      // that none was made or waited for, since answers are overdue
 	Written int64 `json:"written"`      // entries taken by the shared tier
 	Failed  int64 `json:"failed"`       // entries that it did not take
 	Dropped int64 `json:"dropped"`      // writes for which the queue had no room, or that came after Close

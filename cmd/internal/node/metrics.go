@@ -188,7 +188,7 @@ var fleetFigures = []figure[FleetStats]{
 	counter("shared_misses_total", "Look-ups in the shared tier that found nothing.", func(s *FleetStats) int64 { return s.Tiers.Misses }),
 	counter("shared_suspect_total", "Entries of the shared tier that had to be revalidated first.", func(s *FleetStats) int64 { return s.Tiers.Suspect }),
 	counter("shared_overdue_total", "Look-ups in the shared tier that a request has waited for in vain.", func(s *FleetStats) int64 { return s.Tiers.Overdue }),
-	counter("shared_skipped_total", "Look-ups there that no request waited for, since answers are overdue or too many are under way.", func(s *FleetStats) int64 { return s.Tiers.Skipped }),
+	counter("shared_skipped_total", "Look-ups there that no request waited for, since answers are overdue.", func(s *FleetStats) int64 { return s.Tiers.Skipped }),
 	counter("shared_damaged_total", "Look-ups there that found what is not whole, or not ours.", func(s *FleetStats) int64 { return s.Shared.Damaged + s.Shared.Foreign }),
 	counter("shared_written_total", "Entries that the shared tier took.", func(s *FleetStats) int64 { return s.Tiers.Written }),
 	counter("shared_failed_total", "Entries that it did not take.", func(s *FleetStats) int64 { return s.Tiers.Failed }),
