@@ -43,6 +43,7 @@ type Node struct {
 	tokens  tokens
 	tally   *tally
 
+	refusals *refusals // at the door
 	observed *proxy.Observer
 
 	server    *http.Server // public
@@ -105,7 +106,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{config: cfg, log: log, failed: make(chan error, 1)}
+	n := &Node{config: cfg, log: log, refusals: newRefusals(log), failed: make(chan error, 1)}
 	var err error
 	if n.trusted, err = parseProxies(cfg.Server.TrustedProxies); err != nil {
 		return nil, err

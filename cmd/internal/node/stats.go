@@ -22,6 +22,7 @@ type Stats struct {
 	Goroutines int                       `json:"goroutines"`
 	Memory     MemoryStats               `json:"memory"`
 	Requests   RequestStats              `json:"requests"`
+	Door       DoorStats                 `json:"door"`
 	Cache      proxy.CacheStats          `json:"cache"`
 	Store      memory.Stats              `json:"store"`
 	Purge      purge.Stats               `json:"purge"`
@@ -43,6 +44,11 @@ type RequestStats struct {
 	Active      int64            `json:"active"`
 	Connections int64            `json:"connections"` // open now, idle ones included
 	Outcomes    map[string]int64 `json:"outcomes"`
+}
+
+// DoorStats count what never became a request.
+type DoorStats struct {
+	Refused map[string]int64 `json:"refused"` // by reason
 }
 
 // Stats returns the node's counters as they stand. It may be called at any time
@@ -68,6 +74,7 @@ func (n *Node) Stats() Stats {
 			Connections: n.connections.Load(),
 			Outcomes:    n.tally.outcomes(),
 		},
+		Door:       DoorStats{Refused: n.refusals.counts()},
 		Cache:      n.cache.Stats(),
 		Store:      n.store.Stats(),
 		Purge:      n.ledger.Stats(),
