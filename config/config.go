@@ -261,4 +261,6 @@ type Header struct {
 	Name  string // canonical
 	Value Value  // never returns a byte that may not stand in a field value: control characters of the request are left out
 	Text  string // Value as text, like Route.WhenText
+
+	Constant bool // Value does not ask the request, which may be nil
 }

@@ -8,16 +8,11 @@ import (
 	"time"
 )
 
-// boundBodies is paceBodies without a rate.
-func boundBodies(next http.Handler, silence time.Duration) http.Handler {
-	return paceBodies(next, silence, 0)
-}
-
-// paceBodies bounds how slowly clients may send a body. In each window, as long as
+// boundBodies bounds how slowly clients may send a body. In each window, as long as
 // the silence that is borne, so many bytes must come as the rate asks for, and one
 // at least; or the body must end. The bound is not on the whole: a long upload lives
 // as long as it moves.
-func paceBodies(next http.Handler, silence time.Duration, rate int64) http.Handler {
+func boundBodies(next http.Handler, silence time.Duration, rate int64) http.Handler {
 	if silence <= 0 {
 		return next
 	}

@@ -55,7 +55,7 @@ func serveOne(t *testing.T, h http.Handler) net.Conn {
 
 func TestSlowUploadLivesAsLongAsItMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := serveOne(t, paceBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client := serveOne(t, boundBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
 			if err != nil || string(body) != "slow" {
 				t.Errorf("got %q and %v", body, err)
@@ -83,7 +83,7 @@ func TestSlowUploadLivesAsLongAsItMoves(t *testing.T) {
 
 func TestUploadThatStopsIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := serveOne(t, paceBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client := serveOne(t, boundBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
 			body, err := io.ReadAll(r.Body)
 			if string(body) != "st" || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -123,7 +123,7 @@ func TestUploadThatCrawlsIsGivenUp(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				client := serveOne(t, paceBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				client := serveOne(t, boundBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					_, err := io.Copy(io.Discard, r.Body)
 					if waited := time.Since(start); test.want != 0 && (!errors.Is(err, os.ErrDeadlineExceeded) || waited != test.want) {
 						t.Errorf("ended after %v with %v, want a passed deadline after %v", waited, err, test.want)
@@ -165,7 +165,7 @@ func TestUploadThatCrawlsIsGivenUp(t *testing.T) {
 func TestUploadWaitsForTheOrigin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 100
-		client := serveOne(t, paceBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client := serveOne(t, boundBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			for piece := make([]byte, 1); ; time.Sleep(silence / 2) {
 				if _, err := r.Body.Read(piece); err == io.EOF {
 					return
@@ -187,7 +187,7 @@ func TestUploadWaitsForTheOrigin(t *testing.T) {
 // reads some of it before it answers: that wait must end as well.
 func TestUnreadUploadIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := serveOne(t, paceBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client := serveOne(t, boundBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 		}), silence, 0))
 		io.WriteString(client, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\n")

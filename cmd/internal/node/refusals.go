@@ -5,32 +5,9 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-)
 
-// refusalReasons are the reasons for which the door refuses requests and
-// connections, before there is a request that a site could have. They are labels, so
-// they are all here: no client can add one.
-var refusalReasons = [...]string{
-	"request-line",    // not of the form method, target, version
-	"method",          // no token, or none that is for strangers
-	"target",          // malformed, or with bytes that have no place in one
-	"target-too-long", // past max_target_bytes
-	"version",         // not HTTP/1.0 or HTTP/1.1
-	"line-end",        // a line feed or carriage return by itself
-	"folded-line",     // a field that goes on in the next line
-	"field-name",      // empty, no token, or followed by a space
-	"field-value",     // with control bytes
-	"too-many-fields", // past max_fields
-	"head-too-large",  // past max_header_bytes, or a field past max_field_bytes
-	"host",            // missing, repeated, malformed, or another than the target's
-	"framing",         // a length and a coding at once, or a coding that the version does not have
-	"length",          // Content-Length that is no number, or several
-	"transfer-coding", // another than one "chunked"
-	"chunk",           // malformed chunks
-	"expectation",     // an Expect other than 100-continue
-	"head-timeout",    // a head that did not come in time
-	"connections",     // more than one client may have
-}
+	"edge/proxy/wire"
+)
 
 // refusalLogInterval is the time between two lines on one reason: whoever fills the
 // door does not fill the log.
@@ -52,7 +29,7 @@ type refusal struct {
 
 func newRefusals(log *slog.Logger) *refusals {
 	r := &refusals{log: log, begun: time.Now(), reasons: make(map[string]*refusal)}
-	for _, reason := range refusalReasons {
+	for _, reason := range wire.Reasons() {
 		r.reasons[reason] = &refusal{}
 	}
 	return r

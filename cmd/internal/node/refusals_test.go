@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"edge/proxy/wire"
 )
 
 func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
@@ -59,7 +61,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		if got := line(); got.LeftOut != 0 {
 			t.Errorf("the last line is %+v, want none left out", got)
 		}
-		if counts := r.counts(); counts["framing"] != 1003 || counts["head-too-large"] != 1 || counts["chunk"] != 0 || len(counts) != len(refusalReasons) {
+		if counts := r.counts(); counts["framing"] != 1003 || counts["head-too-large"] != 1 || counts["chunk"] != 0 || len(counts) != len(wire.Reasons()) {
 			t.Errorf("counted %v", counts)
 		}
 	})
@@ -98,7 +100,7 @@ func TestRefusalsAreShown(t *testing.T) {
 	n := start(t, "http://127.0.0.1:1", io.Discard, nil)
 	n.refused("192.0.2.1:4711", http.StatusBadRequest, "transfer-coding")
 	c := client(t)
-	if s := stats(t, c, n); s.Door.Refused["transfer-coding"] != 1 || len(s.Door.Refused) != len(refusalReasons) {
+	if s := stats(t, c, n); s.Door.Refused["transfer-coding"] != 1 || len(s.Door.Refused) != len(wire.Reasons()) {
 		t.Errorf("/stats shows %v", s.Door.Refused)
 	}
 	_, body := get(t, c, "http://"+n.Admin()+"/metrics")

@@ -71,7 +71,7 @@ func (n *Node) Stats() Stats {
 		},
 		Requests: RequestStats{
 			Active:      n.tally.active.Load(),
-			Connections: n.connections.Load(),
+			Connections: int64(n.connections()),
 			Outcomes:    n.tally.outcomes(),
 		},
 		Door:       DoorStats{Refused: n.refusals.counts()},
