@@ -135,6 +135,29 @@ func TestLimitOnWhatRunsAtATime(t *testing.T) {
 	})
 }
 
+// TestLimitOnMissesCostsNothingElse: what it refuses counts for no other limit, in
+// memory and in Redis.
+func TestLimitOnMissesCostsNothingElse(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, fleet := range map[string]string{"memory": "", "redis": fmt.Sprintf("redis {\n  url = %q\n  timeout = \"10s\"\n}\n", server.URL)} {
+		for _, algorithm := range []string{"token_bucket", "sliding_window", "fixed_window"} {
+			o := fresh(t)
+			limits := fmt.Sprintf("rate_limit \"all\" {\n  rate = \"10/24h\"\n  algorithm = %q\n  key = %q\n  headers = true\n}\n", algorithm, algorithm) +
+				fmt.Sprintf("rate_limit \"origin\" {\n  rate = \"1/24h\"\n  key = %q\n  count = \"misses\"\n}\n", algorithm)
+			n := limited(t, o.URL, fleet+limits, "all", "origin")
+			get(t, n, "/")
+			for range 20 {
+				equal(t, name+", a miss", get(t, n, "/else").Status, http.StatusTooManyRequests)
+			}
+			for i := range 9 {
+				equal(t, fmt.Sprint(name, ", ", algorithm, ", hit ", i), get(t, n, "/").Status, http.StatusOK)
+			}
+			equal(t, name+", the eleventh", get(t, n, "/").Status, http.StatusTooManyRequests)
+		}
+	}
+}
+
 func TestLimitIsTheFleets(t *testing.T) {
 	t.Parallel()
 	o := fresh(t)

@@ -40,29 +40,33 @@ type Verdict struct {
 	Allowed   bool
 	Decisions []Decision // of each policy, in the order of Options
 
-	leave func()
+	leave func(refused bool)
 }
 
 // Leave tells that the request has ended. It must be called once when it was allowed.
-func (v *Verdict) Leave() { v.leave() }
+// Refused is that it was not served all the same, since something else refuses it:
+// then it consumes nothing.
+func (v *Verdict) Leave(refused bool) { v.leave(refused) }
 
 // Check counts the request, unless a policy refuses it. It writes nothing.
 func (g *Gate) Check(r *http.Request) Verdict {
 	q := g.ask(r)
-	defer g.limiter.questions.Put(q)
 	v := q.verdict()
 	v.Decisions = append([]Decision(nil), v.Decisions...)
+	if !v.Allowed {
+		g.limiter.questions.Put(q)
+	}
 	return v
 }
 
 // Admit counts the request, unless a policy refuses it: then the error is a *Refusal.
-// Otherwise leave must be called when the request has ended, and the fields that
-// policies have for answers are added to the header.
-func (g *Gate) Admit(answer http.Header, r *http.Request) (leave func(), err error) {
+// Otherwise leave must be called once when the request has ended, as Verdict.Leave,
+// and the fields that policies have for answers are added to the header.
+func (g *Gate) Admit(answer http.Header, r *http.Request) (leave func(refused bool), err error) {
 	q := g.ask(r)
-	defer g.limiter.questions.Put(q)
 	v := q.verdict()
 	if !v.Allowed {
+		defer g.limiter.questions.Put(q)
 		return nil, v.Refusal()
 	}
 	v.Annotate(answer)
@@ -77,7 +81,7 @@ func (g *Gate) Handler(next http.Handler) http.Handler {
 			v.Refusal().Refuse(w)
 			return
 		}
-		defer v.Leave() // also when next panics
+		defer v.Leave(false) // also when next panics
 		v.Annotate(w.Header())
 		next.ServeHTTP(w, r)
 	})
@@ -97,13 +101,17 @@ func (g *Gate) ask(r *http.Request) *question {
 	return q
 }
 
-// question is one request before the policies of a gate. It is used again for others.
+// question is one request before the policies of a gate, until it has ended. It is
+// used again for others.
 type question struct {
 	limiter   *Limiter
+	leave     func(refused bool) // its own end
 	now       int64
 	open      bool // nobody has refused so far
 	demands   []demand
 	items     []counter.Item
+	late      *counter.Late // what Redis was asked and goes on; nil is nothing
+	ended     bool
 	decisions []Decision
 	key       []byte
 }
@@ -116,6 +124,7 @@ type demand struct {
 	id    id
 	tag   string // of a shared policy: its key, for Redis
 	here  bool   // counted on this node
+	ahead int64  // by how much the clock that it is counted by is ahead of ours
 	shard *shard // locked, while it counts
 
 	now     int64 // by the clock of what has counted
@@ -140,7 +149,7 @@ func (v verdict) allows() bool { return v == fits || v == taken || v == uncounte
 
 // prepare finds the plan and the key for each policy.
 func (q *question) prepare(g *Gate, r *http.Request) {
-	q.limiter, q.now, q.open = g.limiter, g.limiter.now(), true
+	q.now, q.open, q.late, q.ended = g.limiter.now(), true, nil, false
 	q.demands = q.demands[:0]
 	for _, p := range g.policies {
 		d := demand{policy: p, rule: p.rule, here: !p.Shared}
@@ -202,7 +211,7 @@ func (q *question) countHere() {
 		}
 		d.shard = d.table.shard(d.id)
 		d.shard.mu.Lock()
-		d.now = d.shard.nowLocked(q.now)
+		d.now = d.shard.nowLocked(q.now + d.ahead)
 		stored := d.shard.stateLocked(d.id)
 		d.state = d.rule.settle(stored, d.now)
 		if d.rule.remaining(d.state, d.now) >= 1 {
@@ -247,10 +256,9 @@ func (q *question) countThere() {
 	if !q.open {
 		mode = modeAsk
 	}
-	// A request whose client has left is counted all the same: else leaving early
-	// would be a way around every limit.
-	q.limiter.run(context.Background(), mode, q.now, q.items)
-	items := q.items
+	l := q.limiter
+	q.late = l.run(context.Background(), mode, q.now, q.items)
+	items, share := q.items, l.sharers(q.now)
 	for i := range q.demands {
 		d := &q.demands[i]
 		if !d.Shared {
@@ -258,10 +266,14 @@ func (q *question) countThere() {
 		}
 		item := &items[0]
 		items = items[1:]
-		q.limiter.noteStore(d.policy, item.Err)
+		l.noteStore(d.policy, item.Err)
 		switch {
 		case item.Err == nil:
 			d.read(item)
+			l.ahead.Store(d.now - l.now())
+			if d.OnError == Local {
+				d.learn(share)
+			}
 			if d.verdict == refused {
 				q.refuse(d, refused)
 			}
@@ -270,15 +282,24 @@ func (q *question) countThere() {
 		case d.OnError == Deny:
 			q.refuse(d, denied)
 		default:
-			d.here, d.rule = true, d.rule.share(int64(min(q.limiter.nodes(), maxNodes)))
+			// By the clock of Redis, since that is what the count is by.
+			d.here, d.rule, d.ahead = true, d.rule.share(share), l.ahead.Load()
 		}
 	}
 }
 
-// maxNodes is how many nodes a share can be for; it keeps sums within bounds.
-const maxNodes = 10_000
+// learn remembers this node's share of what Redis has counted. So a Redis that goes,
+// or is late once, gives nobody a fresh limit.
+func (d *demand) learn(nodes int64) {
+	share := d.rule.share(nodes)
+	shard := d.table.shard(d.id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	shard.latest = d.now // backwards, too: it is Redis that knows
+	shard.storeLocked(d.id, &share, d.rule.part(d.state, &share, nodes), d.now)
+}
 
-// close ends the question: it gives back what was taken from those who would have let
+// close ends the asking: it gives back what was taken from those who would have let
 // the request pass, when another has not, and counts the outcome.
 func (q *question) close() {
 	q.items = q.items[:0]
@@ -296,10 +317,27 @@ func (q *question) close() {
 			q.limiter.noteRefusal(d.policy, q.now)
 		}
 	}
-	if len(q.items) > 0 {
-		// When this fails, the units come back in their own time.
-		q.limiter.run(context.Background(), modeGive, q.now, q.items)
+	q.limiter.give(q.now, q.items)
+	if q.late != nil {
+		q.late.Then(q.limiter.amends(q.now, q.open))
 	}
+}
+
+// end is the end of a request that has passed. One that was refused elsewhere gives
+// back all that it has taken.
+func (q *question) end(refused bool) {
+	if q.ended {
+		panic("ratelimit: a request has ended twice")
+	}
+	q.ended = true
+	q.items = q.items[:0]
+	for i := range q.demands {
+		if d := &q.demands[i]; d.verdict == taken && (refused || d.Algorithm == Concurrent) {
+			q.giveBack(d)
+		}
+	}
+	q.limiter.give(q.limiter.now(), q.items)
+	q.limiter.questions.Put(q)
 }
 
 func (q *question) giveBack(d *demand) {
@@ -309,16 +347,46 @@ func (q *question) giveBack(d *demand) {
 		d.inside--
 		return
 	case !d.here:
-		q.items = append(q.items, d.item())
+		item := d.item()
+		item.Args += strconv.FormatInt(d.state.at, 10)
+		q.items = append(q.items, item)
 	default:
 		shard := d.table.shard(d.id)
 		shard.mu.Lock()
-		now := shard.nowLocked(q.now)
-		left := d.rule.give(d.rule.settle(shard.stateLocked(d.id), now), 1)
+		now := shard.nowLocked(q.limiter.now() + d.ahead)
+		left := d.rule.give(d.rule.settle(shard.stateLocked(d.id), now), now, d.state.at, 1)
 		shard.storeLocked(d.id, &d.rule, left, now)
 		shard.mu.Unlock()
 	}
-	d.state = d.rule.settle(d.rule.give(d.state, 1), d.now)
+	d.state = d.rule.settle(d.rule.give(d.state, d.now, d.state.at, 1), d.now)
+}
+
+// give gives back in Redis. When it fails, the units come back in their own time.
+func (l *Limiter) give(now int64, items []counter.Item) {
+	if len(items) == 0 {
+		return
+	}
+	if late := l.run(context.Background(), modeGive, now, items); late != nil {
+		late.Then(nil)
+	}
+}
+
+// amends returns what is to be done with answers of Redis that come late, for a request
+// that was let pass or refused without them: the latter consumes nothing there either.
+func (l *Limiter) amends(now int64, passed bool) func([]counter.Item) {
+	if passed {
+		return nil
+	}
+	return func(items []counter.Item) {
+		var back []counter.Item
+		for _, item := range items {
+			if item.Err == nil && understood(item.Reply) && verdict(item.Reply[1]) == taken {
+				item.Args += strconv.FormatInt(item.Reply[2], 10)
+				back = append(back, item)
+			}
+		}
+		l.give(now, back)
+	}
 }
 
 // verdict returns the decisions in a form that lasts until the question is used
@@ -328,28 +396,8 @@ func (q *question) verdict() Verdict {
 	for i := range q.demands {
 		q.decisions = append(q.decisions, q.demands[i].decision())
 	}
-	return Verdict{Allowed: q.open, Decisions: q.decisions, leave: q.leave()}
+	return Verdict{Allowed: q.open, Decisions: q.decisions, leave: q.leave}
 }
-
-// leave returns what ends the request.
-func (q *question) leave() func() {
-	leave := nothing
-	for i := range q.demands {
-		if d := &q.demands[i]; d.Algorithm == Concurrent && d.verdict == taken {
-			leave = leaveAlso(leave, d.policy, d.id)
-		}
-	}
-	return leave
-}
-
-func leaveAlso(others func(), p *policy, key id) func() {
-	return func() {
-		p.running.leave(key)
-		others()
-	}
-}
-
-func nothing() {}
 
 func (d *demand) decision() Decision {
 	out := Decision{
@@ -396,18 +444,20 @@ func (d *demand) read(item *counter.Item) {
 	d.state = d.rule.settle(state{at: n[2], used: n[3], before: n[4], until: n[5]}, d.now)
 }
 
-// run runs the script. The errors are with the items.
-func (l *Limiter) run(ctx context.Context, mode string, now int64, items []counter.Item) {
+// run runs the script. The errors are with the items. What it returns goes on, and
+// wants to know what then.
+func (l *Limiter) run(ctx context.Context, mode string, now int64, items []counter.Item) *counter.Late {
 	at := ""
 	if l.ownClock {
 		at = strconv.FormatInt(now, 10)
 	}
-	l.shared.Run(ctx, []string{mode, at}, items)
+	late := l.shared.Run(ctx, []string{mode, at}, items)
 	for i := range items {
 		if items[i].Err == nil && !understood(items[i].Reply) {
 			items[i].Err = errReply
 		}
 	}
+	return late
 }
 
 // noteStore notes whether Redis could count, and logs when that changes.

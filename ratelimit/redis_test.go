@@ -34,7 +34,7 @@ func TestNodesCountTogether(t *testing.T) {
 	var nodes []*rig
 	for n := range 4 {
 		nodes = append(nodes, node(t, Options{
-			Redis: dial(t, server.URL), Deadline: 10 * time.Second,
+			Redis: dial(t, server.URL), Patience: 10 * time.Second,
 			Now:      func() time.Time { return epoch.Add(time.Duration(n) * time.Hour) },
 			Policies: []Policy{{Name: "p", Shared: true, Rate: Rate{Limit: 50, Period: time.Hour}}},
 		}))
@@ -62,7 +62,7 @@ func TestOneCommand(t *testing.T) {
 	for _, algorithm := range rates {
 		policies = append(policies, Policy{Name: algorithm.String(), Shared: true, Algorithm: algorithm, Rate: Rate{Limit: 5, Period: time.Minute}})
 	}
-	rg := node(t, Options{Redis: redis, Deadline: 10 * time.Second, Policies: policies})
+	rg := node(t, Options{Redis: redis, Patience: 10 * time.Second, Policies: policies})
 	rg.check("first") // brings the script
 	calls := func() string {
 		calls, _, _ := strings.Cut(server.Info("commandstats", "cmdstat_evalsha"), ",")
@@ -101,7 +101,7 @@ func TestOneCommand(t *testing.T) {
 // TestDamagedCounts: what is not ours is as good as nothing, and is replaced.
 func TestDamagedCounts(t *testing.T) {
 	server := redistest.Start(t)
-	rg := node(t, Options{Redis: dial(t, server.URL), Deadline: 10 * time.Second, Policies: []Policy{
+	rg := node(t, Options{Redis: dial(t, server.URL), Patience: 10 * time.Second, Policies: []Policy{
 		{Name: "p", Shared: true, Rate: Rate{Limit: 3, Period: time.Hour}},
 		{Name: "q", Shared: true, Algorithm: SlidingWindow, Rate: Rate{Limit: 3, Period: 300 * 24 * time.Hour}},
 	}})

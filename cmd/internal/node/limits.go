@@ -36,7 +36,8 @@ func (n *Node) openLimits() error {
 	options := ratelimit.Options{Log: n.log}
 	if n.fleet != nil {
 		options.Redis, options.Prefix, options.Nodes = n.fleet.conn, n.fleet.config.Prefix, n.fleet.nodes
-		options.Deadline = n.fleet.config.Timeout / 2 // a hit waits for a count, and for nothing else of Redis
+		// A hit waits for a count, and for nothing else of Redis.
+		options.Patience = n.fleet.config.Timeout / 3
 	}
 	for i := range n.config.RateLimits {
 		options.Policies = append(options.Policies, policyOf(&n.config.RateLimits[i]))

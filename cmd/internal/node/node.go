@@ -364,6 +364,7 @@ func (n *Node) Close(ctx context.Context) {
 			n.log.Warn("the fleet was not told of everything", "error", err)
 		}
 	}
+	n.limiter.Close()
 	n.store.Close()
 	n.log.Info("stopped", "after", time.Since(n.opened).Round(time.Second).String())
 }
