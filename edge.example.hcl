@@ -123,7 +123,7 @@ log {
 #
 #   # How long a request may wait for one answer of Redis. When it takes longer, or
 #   # fails, the node goes on with what it has in memory. A count of a limit is waited
-#   # for half as long.
+#   # for a third as long.
 #   timeout = "20ms"
 #
 #   # A node that has not read the log of purges for so long asks the origin before it
