@@ -124,10 +124,11 @@ type demand struct {
 	id    id
 	tag   string // of a shared policy: its key, for Redis
 	here  bool   // counted on this node
-	ahead int64  // by how much the clock that it is counted by is ahead of ours
+	ahead int64  // by how much the clock that it is counted by here is ahead of ours
 	shard *shard // locked, while it counts
 
 	now     int64 // by the clock of what has counted
+	rests   int64 // for how long that clock stands still
 	state   state // after the count
 	inside  int64 // of Concurrent: how many there are now
 	verdict verdict
@@ -152,13 +153,14 @@ func (q *question) prepare(g *Gate, r *http.Request) {
 	q.now, q.open, q.late, q.ended = g.limiter.now(), true, nil, false
 	q.demands = q.demands[:0]
 	for _, p := range g.policies {
-		d := demand{policy: p, rule: p.rule, here: !p.Shared}
+		d := demand{policy: p, here: !p.Shared}
 		for i := range p.Plans {
 			if p.Plans[i].When(r) {
-				d.plan, d.rule = i+1, p.plans[i]
+				d.plan = i + 1
 				break
 			}
 		}
+		d.rule = p.ruleOf(d.plan)
 		if p.Key != nil {
 			q.key = append(q.key[:0], p.Key(r)...)
 		} else {
@@ -212,6 +214,7 @@ func (q *question) countHere() {
 		d.shard = d.table.shard(d.id)
 		d.shard.mu.Lock()
 		d.now = d.shard.nowLocked(q.now + d.ahead)
+		d.rests = d.now - (q.now + d.ahead)
 		stored := d.shard.stateLocked(d.id)
 		d.state = d.rule.settle(stored, d.now)
 		if d.rule.remaining(d.state, d.now) >= 1 {
@@ -272,7 +275,7 @@ func (q *question) countThere() {
 			d.read(item)
 			l.ahead.Store(d.now - l.now())
 			if d.OnError == Local {
-				d.learn(share)
+				d.learn(share, false)
 			}
 			if d.verdict == refused {
 				q.refuse(d, refused)
@@ -282,21 +285,31 @@ func (q *question) countThere() {
 		case d.OnError == Deny:
 			q.refuse(d, denied)
 		default:
-			// By the clock of Redis, since that is what the count is by.
-			d.here, d.rule, d.ahead = true, d.rule.share(share), l.ahead.Load()
+			d.here, d.rule, d.ahead = true, d.rule.share(share), l.ahead.Load()-tarries
 		}
 	}
 }
 
+// tarries is how far behind the clock of Redis is the one by which a node counts for
+// itself. So it begins with what Redis has left, and nothing comes back before it is
+// certain that Redis is away: what is late only is counted there in the end, where all
+// comes back that may.
+const tarries = int64(time.Second / time.Microsecond)
+
 // learn remembers this node's share of what Redis has counted. So a Redis that goes,
-// or is late once, gives nobody a fresh limit.
-func (d *demand) learn(nodes int64) {
+// or is late once, gives nobody a fresh limit. A late answer does not undo what was
+// counted here meanwhile.
+func (d *demand) learn(nodes int64, late bool) {
 	share := d.rule.share(nodes)
 	shard := d.table.shard(d.id)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	shard.latest = d.now // backwards, too: it is Redis that knows
-	shard.storeLocked(d.id, &share, d.rule.part(d.state, &share, nodes), d.now)
+	part := share.settle(d.rule.part(d.state, &share, nodes), d.now)
+	if late {
+		part = share.stricter(part, share.settle(shard.stateLocked(d.id), d.now))
+	}
+	shard.storeLocked(d.id, &share, part, d.now)
 }
 
 // close ends the asking: it gives back what was taken from those who would have let
@@ -319,7 +332,7 @@ func (q *question) close() {
 	}
 	q.limiter.give(q.now, q.items)
 	if q.late != nil {
-		q.late.Then(q.limiter.amends(q.now, q.open))
+		q.late.Then(q.amends())
 	}
 }
 
@@ -347,9 +360,7 @@ func (q *question) giveBack(d *demand) {
 		d.inside--
 		return
 	case !d.here:
-		item := d.item()
-		item.Args += strconv.FormatInt(d.state.at, 10)
-		q.items = append(q.items, item)
+		q.items = append(q.items, d.given())
 	default:
 		shard := d.table.shard(d.id)
 		shard.mu.Lock()
@@ -371,18 +382,31 @@ func (l *Limiter) give(now int64, items []counter.Item) {
 	}
 }
 
-// amends returns what is to be done with answers of Redis that come late, for a request
-// that was let pass or refused without them: the latter consumes nothing there either.
-func (l *Limiter) amends(now int64, passed bool) func([]counter.Item) {
-	if passed {
-		return nil
+// amends returns what is to be done with answers of Redis that come late, since the
+// request was let pass or refused without them: if the latter, it consumes nothing
+// there either.
+func (q *question) amends() func([]counter.Item) {
+	l, now, passed := q.limiter, q.now, q.open
+	var shared []demand
+	for _, d := range q.demands {
+		if d.Shared {
+			shared = append(shared, d)
+		}
 	}
 	return func(items []counter.Item) {
 		var back []counter.Item
-		for _, item := range items {
-			if item.Err == nil && understood(item.Reply) && verdict(item.Reply[1]) == taken {
-				item.Args += strconv.FormatInt(item.Reply[2], 10)
-				back = append(back, item)
+		for i := range items {
+			d, item := &shared[i], &items[i]
+			if item.Err != nil || !understood(item.Reply) {
+				continue
+			}
+			d.rule = d.ruleOf(d.plan) // it was counted by the share
+			d.read(item)
+			if d.OnError == Local {
+				d.learn(l.sharers(l.now()), true)
+			}
+			if !passed && d.verdict == taken {
+				back = append(back, d.given())
 			}
 		}
 		l.give(now, back)
@@ -418,7 +442,7 @@ func (d *demand) decision() Decision {
 	case out.Counted:
 		out.Remaining = d.rule.remaining(d.state, d.now)
 		if out.Remaining < d.rule.burst {
-			out.Reset = micros(d.rule.wait(d.state, d.now, out.Remaining+1))
+			out.Reset = micros(d.rule.wait(d.state, d.now, out.Remaining+1) + d.rests)
 		}
 	}
 	if !out.Allowed {
@@ -435,6 +459,13 @@ func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond 
 // item is the demand as Redis is told it.
 func (d *demand) item() counter.Item {
 	return counter.Item{Tag: d.tag, Name: d.names[d.plan], Args: d.texts[d.plan]}
+}
+
+// given is what was taken for the demand, to be given back in Redis.
+func (d *demand) given() counter.Item {
+	item := d.item()
+	item.Args += strconv.FormatInt(d.state.at, 10)
+	return item
 }
 
 // read takes the answer of Redis.
@@ -460,18 +491,25 @@ func (l *Limiter) run(ctx context.Context, mode string, now int64, items []count
 	return late
 }
 
-// noteStore notes whether Redis could count, and logs when that changes.
+// noteStore notes whether Redis could count, and logs when it could not for so long
+// that this is no delay. Delays show in the counters.
 func (l *Limiter) noteStore(p *policy, err error) {
-	if err != nil {
-		p.storeErrors.Add(1)
-	}
-	if was := p.fallback.Load(); was == (err != nil) || !p.fallback.CompareAndSwap(was, err != nil) {
+	if err == nil {
+		if p.failing.Load() != 0 {
+			p.failing.Store(0)
+		}
+		if p.alone.Load() && p.alone.CompareAndSwap(true, false) {
+			l.log.Info("a limit is counted in Redis again", "policy", p.Name, "store_errors", p.storeErrors.Load())
+		}
 		return
 	}
-	if err != nil {
+	p.storeErrors.Add(1)
+	now := l.now()
+	if p.failing.CompareAndSwap(0, now) || now-p.failing.Load() < tarries {
+		return
+	}
+	if !p.alone.Load() && p.alone.CompareAndSwap(false, true) {
 		l.log.Warn("a limit cannot be counted in Redis", "policy", p.Name, "on_store_error", p.OnError.String(), "error", err)
-	} else {
-		l.log.Info("a limit is counted in Redis again", "policy", p.Name, "store_errors", p.storeErrors.Load())
 	}
 }
 

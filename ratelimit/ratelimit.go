@@ -159,7 +159,8 @@ type policy struct {
 	running running // of Concurrent
 
 	allowed, refused, wouldRefuse, storeErrors atomic.Int64
-	fallback                                   atomic.Bool
+	failing                                    atomic.Int64 // since when Redis cannot count; microseconds, zero is that it can
+	alone                                      atomic.Bool  // it was logged that it cannot
 	told                                       atomic.Int64 // when a refusal was last logged; microseconds
 }
 
@@ -243,6 +244,14 @@ func newPolicy(spec Policy, index int) (*policy, error) {
 	}
 	p.table = newTable(p.MaxKeys)
 	return p, nil
+}
+
+// ruleOf returns the rule of a plan, counting from one; zero is the policy's own.
+func (p *policy) ruleOf(plan int) rule {
+	if plan == 0 {
+		return p.rule
+	}
+	return p.plans[plan-1]
 }
 
 // clock returns a clock in microseconds. Steps of the system's clock would lift
@@ -336,7 +345,7 @@ func (l *Limiter) Stats() []Stats {
 			Refused:     p.refused.Load(),
 			WouldRefuse: p.wouldRefuse.Load(),
 			StoreErrors: p.storeErrors.Load(),
-			FallbackNow: p.fallback.Load(),
+			FallbackNow: p.failing.Load() != 0,
 		}
 	}
 	return all

@@ -133,6 +133,17 @@ func (r *rule) part(s state, share *rule, nodes int64) state {
 	return s
 }
 
+// stricter returns of two settled states what leaves less room.
+func (r *rule) stricter(a, b state) state {
+	a.until = max(a.until, b.until)
+	if r.algorithm != TokenBucket {
+		a.used, a.before = max(a.used, b.used), max(a.before, b.before)
+	} else if a.at < b.at || a.at == b.at && a.used < b.used {
+		a.at, a.used = b.at, b.used
+	}
+	return a
+}
+
 // cost is how long n units take to come back to the bucket.
 func (r *rule) cost(n int64) span {
 	whole, part := divide(n, r.period, r.limit)

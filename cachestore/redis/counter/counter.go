@@ -49,7 +49,7 @@ const deadline = time.Second
 
 // maxLate is how many questions go on while Redis is silent, so that they leave
 // connections to others. One of them will tell that Redis is back.
-const maxLate = 4
+const maxLate = 16
 
 // Numbers is how many numbers the script replies for each item.
 const Numbers = 6
@@ -65,11 +65,13 @@ type Item struct {
 
 // Counter is closed after the last Run. Its methods may be called by many goroutines.
 type Counter struct {
-	options Options
-	script  *redis.Script
-	silent  atomic.Bool  // since somebody waited in vain, until there is an answer
-	late    atomic.Int64 // questions that nobody waits for
-	calls   sync.WaitGroup
+	options  Options
+	script   *redis.Script
+	deadline time.Duration // of each question, however long anybody waits
+
+	silent atomic.Bool  // since somebody waited in vain, until there is an answer
+	late   atomic.Int64 // questions that nobody waits for
+	calls  sync.WaitGroup
 }
 
 // New returns a Counter. It does not call Redis.
@@ -80,7 +82,7 @@ func New(o Options) *Counter {
 	if o.Client == nil || o.Script == "" || o.Patience < 0 || strings.ContainsAny(o.Prefix, "{}") {
 		panic("counter: options out of range")
 	}
-	return &Counter{options: o, script: redis.NewScript(o.Script)}
+	return &Counter{options: o, script: redis.NewScript(o.Script), deadline: max(deadline, o.Patience)}
 }
 
 var errReply = errors.New("counter: Redis answered what cannot be understood")
@@ -169,7 +171,7 @@ func (c *Counter) ask(args []string, items []Item) {
 	var groups []*group
 	// A question whose asker has left is counted all the same: else leaving early
 	// would be a way around every limit.
-	err := c.options.Client.Do(context.Background(), max(deadline, c.options.Patience), func(ctx context.Context, client redis.UniversalClient) error {
+	err := c.options.Client.Do(context.Background(), c.deadline, func(ctx context.Context, client redis.UniversalClient) error {
 		_, cluster := client.(*redis.ClusterClient)
 		groups = c.group(args, items, cluster)
 		if len(groups) == 1 {
