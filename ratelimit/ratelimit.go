@@ -198,6 +198,12 @@ func New(o Options) (*Limiter, error) {
 	return l, nil
 }
 
+// Check says what is wrong with the policy, as New would.
+func (p *Policy) Check() error {
+	_, err := newPolicy(*p, 0)
+	return err
+}
+
 func newPolicy(spec Policy, index int) (*policy, error) {
 	p := &policy{Policy: spec, index: index}
 	if p.IPv6Prefix == 0 {

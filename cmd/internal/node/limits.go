@@ -31,6 +31,17 @@ func (n *Node) gateOf(route *config.Route, count ratelimit.Count) proxy.Gate {
 	return g
 }
 
+// checkLimits finds what openLimits would fail for.
+func (n *Node) checkLimits() error {
+	for i := range n.config.RateLimits {
+		p := policyOf(&n.config.RateLimits[i])
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("limit %q: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
 // openLimits makes the limits, and fills the gates.
 func (n *Node) openLimits() error {
 	options := ratelimit.Options{Log: n.log}
