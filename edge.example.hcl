@@ -147,7 +147,7 @@ log {
 #
 #   # A command that takes longer than this has failed. After three in a row the node
 #   # goes on with what it has in memory, until Redis answers a probe. A count of a
-#   # limit is waited for half as long.
+#   # limit is waited for a third as long.
 #   timeout = "20ms"
 #
 #   # A node that has not read the log of purges for so long asks the origin before it
@@ -173,8 +173,8 @@ log {
 #   algorithm = "token_bucket"
 #   burst = 20
 #
-#   # What is counted apart. Without this line the client's address, of IPv6 the first
-#   # so many bits.
+#   # What is counted apart. Without this line the client's address; of IPv6, here too,
+#   # the first so many bits.
 #   key = "${req.client_ip} ${req.header["X-Api-Key"]}"
 #   ipv6_prefix = 64
 #
