@@ -270,10 +270,7 @@ func (q *quick) variant(varyOn []string) string {
 		return unknowable
 	}
 	for _, name := range varyOn {
-		if strings.IndexByte(name, '_') >= 0 {
-			return unknowable
-		}
-		if canonical := http.CanonicalHeaderKey(name); !unkeyed(canonical) && !strings.HasPrefix(name, "content-") {
+		if canonical := http.CanonicalHeaderKey(name); !q.h.drops(canonical) && !strings.HasPrefix(name, "content-") {
 			q.collect(canonical, name)
 		}
 	}

@@ -208,6 +208,7 @@ func (n *Node) buildRoute(site *config.Site, route *config.Route) (proxy.Route, 
 
 			OriginGate: n.gateOf(route, ratelimit.CountMisses),
 		}
+		handler.Rules.Underscores = n.config.Server.Underscores == "pass"
 		if err := handler.Open(); err != nil {
 			return proxy.Route{}, err
 		}
