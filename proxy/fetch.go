@@ -507,7 +507,7 @@ func (x *exchange) askAlone(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	started := time.Now()
-	res, err := x.h.Origin.RoundTrip(out.WithContext(withoutHopByHop(out.Context())))
+	res, err := x.h.Origin.RoundTrip(out.WithContext(x.h.cleanedInterim(out.Context())))
 	x.rec.Origin = time.Since(started)
 	if err != nil {
 		return nil, err
@@ -529,7 +529,7 @@ func (x *exchange) askHead(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	requested := time.Now()
-	res, err := x.h.Origin.RoundTrip(out.WithContext(withoutHopByHop(out.Context())))
+	res, err := x.h.Origin.RoundTrip(out.WithContext(x.h.cleanedInterim(out.Context())))
 	x.rec.Origin = time.Since(requested)
 	if err != nil {
 		return x.orStale(out, nil, err)

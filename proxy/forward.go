@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -60,6 +61,7 @@ func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 	if h.Rules.HostHeader != "" {
 		out.Host = h.Rules.HostHeader
 	}
+	out.Trailer = nil // names alone, which say nothing: the values are not sent
 	x.introduce(out.Header)
 	if !x.passing {
 		x.generalise(out.Header)
@@ -127,13 +129,14 @@ func (x *exchange) introduce(header http.Header) {
 			header[field.name] = []string{field.value}
 		}
 	}
-	addVia(header, x.h.Cache.Node)
+	via := header["Via"]
+	header["Via"] = append(via[:len(via):len(via)], fmt.Sprintf("%d.%d %s", x.r.ProtoMajor, x.r.ProtoMinor, x.h.Cache.Node))
 	loop := header["Cdn-Loop"]
 	header["Cdn-Loop"] = append(loop[:len(loop):len(loop)], x.h.Cache.Node)
 }
 
-// addVia adds our member to Via, unless it is the last one already: what is
-// stored carries it, and may come by here again.
+// addVia adds our member to a response's Via, unless it is the last one already:
+// what is stored carries it, and may come by here again.
 func addVia(header http.Header, node string) {
 	via := header["Via"]
 	if len(via) > 0 && via[len(via)-1] == "1.1 "+node {
@@ -173,12 +176,12 @@ func prepareHeader(res *http.Response) error {
 	return nil
 }
 
-// withoutHopByHop makes the 1xx responses of a round trip fit to be passed on;
+// cleanedInterim makes the 1xx responses of a round trip fit to be passed on;
 // the reverse proxy itself would pass them on as they came.
-func withoutHopByHop(ctx context.Context) context.Context {
+func (h *Handler) cleanedInterim(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
-			dropHopByHop(http.Header(header))
+			h.cleanInterim(http.Header(header))
 			return nil
 		},
 	})
@@ -216,6 +219,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if status < http.StatusInternalServerError {
 		x.rec.Outcome = Refused
 		w.Header()["Connection"] = []string{"close"}
+	}
+	if x.r.Header["Upgrade"] != nil {
+		w.Header()["Connection"] = []string{"close"} // what follows may have been meant for the tunnel
 	}
 	w.Header()["Cache-Status"] = []string{string(appendCacheStatus(nil, h.Cache.Node,
 		&cacheStatus{outcome: Failed, forward: x.why, reason: why}))}
