@@ -66,7 +66,20 @@ func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 	if !x.passing {
 		x.generalise(out.Header)
 	}
+	dropSeveralRanges(out.Header)
 }
+
+// dropSeveralRanges asks for the whole where the client asks for several parts: one
+// short line could have an origin send its largest file many times over.
+func dropSeveralRanges(header http.Header) {
+	if ranges := header["Range"]; ranges != nil && !oneRange(ranges) {
+		delete(header, "Range")
+		delete(header, "If-Range")
+	}
+}
+
+// oneRange tells whether a Range field is there and asks for one part.
+func oneRange(values []string) bool { return len(values) == 1 && strings.IndexByte(values[0], ',') < 0 }
 
 // generalise turns the request of one client into one that may be answered for
 // all who share its key: nobody can put a coding or an order of his own making
