@@ -33,15 +33,16 @@ func newConn(raw net.Conn, limit int64) *conn {
 }
 
 // begin says that a request is about to be written. On a connection that has said
-// something since the last response, or has ended, nothing will be: net/http then
-// takes another for this request.
-func (c *conn) begin(method string, reused bool) {
+// something since the last response, or has ended, nothing will be, and begin
+// returns false.
+func (c *conn) begin(method string, reused bool) bool {
 	spoken := reused && c.pending()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if spoken || !c.framing.expect(method) {
 		c.retireLocked()
 	}
+	return !c.unfit
 }
 
 // pending reports whether something is there to be read before anything was asked.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 const wellFormed = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -129,6 +130,74 @@ func TestBytesBehindAResponseAreDropped(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A connection on which something is there to be read before a request is written is
+// not written to.
+func TestConnectionThatHasSpokenIsPassedOver(t *testing.T) {
+	for name, speak := range map[string]func(net.Conn){
+		"bytes": func(c net.Conn) { io.WriteString(c, wellFormed) },
+		"end":   func(c net.Conn) { c.Close() },
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		raw, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		far, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer far.Close()
+		c := newConn(raw, testLimit)
+		if c.pending() {
+			t.Fatalf("%s: something is there before it was sent", name)
+		}
+		speak(far)
+		for deadline := time.Now().Add(20 * time.Second); !c.pending(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: never seen", name)
+			}
+		}
+		if c.begin("GET", true) {
+			t.Errorf("%s: found fit", name)
+		}
+		if n, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); n != 0 || err == nil {
+			t.Errorf("%s: %d bytes of a request were written", name, n)
+		}
+		if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
+			t.Errorf("%s: read %d bytes, %v", name, n, err)
+		}
+	}
+}
+
+// An answer to HEAD is the last on its connection, and the origin is told so.
+func TestHeadIsTheLastOnItsConnection(t *testing.T) {
+	var told atomic.Bool
+	u := rawOrigin(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		if req.Method == "HEAD" {
+			told.Store(req.Close)
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nX-A: b\r\n\r\n")
+		} else {
+			io.WriteString(conn, wellFormed)
+		}
+		r.ReadByte()
+	})
+	p := open(t, patient(u))
+	take(t, p, request(t, "HEAD", u, nil))
+	take(t, p, request(t, "GET", u, nil))
+	if dials := p.Stats().Dials; dials != 2 || !told.Load() {
+		t.Errorf("%d connections, the origin was told: %v; want two and true", dials, told.Load())
 	}
 }
 

@@ -30,7 +30,8 @@ type exchange struct {
 	armed    bool
 	answered bool // the response head is there: the request's side no longer arms the timer
 	ended    bool
-	conn     *conn // the request was last sent on; nil before
+	conn     *conn // the one that was last taken for the request; nil before
+	unsent   bool  // it was unfit: nothing was written on it
 	client   error // why the request's body could not be read
 }
 
@@ -54,12 +55,29 @@ func newExchange(p *Pool, req *http.Request) *exchange {
 	return x
 }
 
-// use notes the connection on which the request is about to be sent.
+// use notes the connection that was taken for the request.
 func (x *exchange) use(c *conn, reused bool) {
-	c.begin(x.out.Method, reused)
+	fit := c.begin(x.out.Method, reused)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.conn = c
+	x.conn, x.unsent = c, !fit
+}
+
+// send sends the request. Where the connection that was taken for it proved unfit
+// before a byte was written, another is: net/http does that itself unless it learns
+// of the end while it reads.
+func (x *exchange) send() (*http.Response, error) {
+	for {
+		res, err := x.pool.transport.RoundTrip(x.out)
+		x.mu.Lock()
+		again := err != nil && x.unsent && x.out.Body == nil && x.ctx.Err() == nil
+		x.unsent = false
+		x.mu.Unlock()
+		if !again {
+			return res, err
+		}
+		x.await(Connect, x.pool.options.FirstByte)
+	}
 }
 
 // await starts to count a wait for the origin on the request's side. Zero is a

@@ -153,7 +153,7 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	p.count.active.Add(1)
 
 	x := newExchange(p, req)
-	res, err := p.transport.RoundTrip(x.out)
+	res, err := x.send()
 	if err != nil {
 		return nil, x.fail(err)
 	}

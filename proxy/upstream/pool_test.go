@@ -261,7 +261,7 @@ func TestOriginThatDoesNotTakeTheBody(t *testing.T) {
 		<-t.Context().Done() // takes no more, answers nothing
 	})
 	o := patient(u)
-	o.FirstByte = brief
+	o.FirstByte = time.Second // bounds the connecting, too, which must not fail here
 	p := open(t, o)
 	e := exchangeError(t, p, request(t, "POST", u, io.LimitReader(zeros{}, 1<<30)))
 	if e.Kind != Timeout || e.Phase != FirstByte {
