@@ -70,7 +70,7 @@ func (x *exchange) send() (*http.Response, error) {
 	for {
 		res, err := x.pool.transport.RoundTrip(x.out)
 		x.mu.Lock()
-		again := err != nil && x.unsent && x.out.Body == nil && x.ctx.Err() == nil
+		again := err != nil && x.unsent && (x.out.Body == nil || x.out.Body == http.NoBody) && x.ctx.Err() == nil
 		x.unsent = false
 		x.mu.Unlock()
 		if !again {
