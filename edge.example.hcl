@@ -35,8 +35,10 @@ server {
   # How long a client may take for the whole head of a request.
   header_timeout = "10s"
 
-  # How long a client may be silent in the middle of a request body.
-  body_timeout = "30s"
+  # How long a client may be silent in the middle of a request body, and what must come
+  # of it each second, over such a time. "0B" is no bound.
+  body_timeout  = "30s"
+  min_body_rate = "100B"
 
   # How long a connection may wait for its next request.
   idle_timeout = "75s"
@@ -47,6 +49,24 @@ server {
   # The largest request head. A cache that passes on larger heads than its origin
   # reads would let one client turn an error into everybody's page.
   max_header_bytes = "8KiB"
+
+  # The most of one head: its target, the number of its fields, and one field, name and
+  # value. Neither target nor field can be larger than the head.
+  max_target_bytes = "4KiB"
+  max_fields       = 100
+  max_field_bytes  = "4KiB"
+
+  # Request fields with "_" in their names, which many origins cannot tell from those
+  # with "-": "drop", or "pass".
+  underscores = "drop"
+
+  # Connections of one client at a time, of IPv6 of the first 64 bits; 0 is no bound.
+  # Trusted proxies and balancers, below, speak for many and have none.
+  connections_per_client = 16384
+
+  # Whether plain hits are answered on the connection itself. What clients get is the
+  # same with false, and takes longer.
+  quick = true
 
   # How long requests under way may go on after SIGTERM.
   shutdown_grace = "30s"

@@ -64,6 +64,18 @@ func (b Body) Held() int64 {
 // Chunks yields the body's bytes in order. They must not be changed.
 func (b Body) Chunks() iter.Seq[[]byte] { return b.Range(0, b.size) }
 
+// AppendChunks appends the chunks to dst. They must not be changed.
+func (b Body) AppendChunks(dst [][]byte) [][]byte {
+	if b.first == nil {
+		return dst
+	}
+	dst = append(dst, b.first)
+	if b.more != nil {
+		dst = append(dst, *b.more...)
+	}
+	return dst
+}
+
 // Range yields length bytes from offset, without copying. It panics when the
 // range does not lie within the body: the caller has checked it against Size.
 func (b Body) Range(offset, length int64) iter.Seq[[]byte] {

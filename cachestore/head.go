@@ -163,6 +163,25 @@ func (h Head) Header() http.Header {
 	return dst
 }
 
+// Append appends the fields as they stand on the wire to dst, but for those that
+// leave names.
+func (h Head) Append(dst []byte, leave func(name string) bool) []byte {
+	if len(h.values) == 0 {
+		return dst
+	}
+	names := h.names.Value()
+	for _, value := range h.values {
+		end := strings.IndexByte(names, '\n')
+		name := names[:end]
+		names = names[end+1:]
+		if leave(name) {
+			continue
+		}
+		dst = append(append(append(append(dst, name...), ": "...), value...), "\r\n"...)
+	}
+	return dst
+}
+
 // Len returns the number of field lines.
 func (h Head) Len() int { return len(h.values) }
 

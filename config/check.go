@@ -38,6 +38,25 @@ func (d *decoder) checkListeners() {
 	}
 }
 
+// checkHeads finds parts of a request head that would be larger than the whole, and
+// lowers defaults that do not fit what the file says.
+func (d *decoder) checkHeads() {
+	if d.incomplete {
+		return
+	}
+	s := &d.config.Server
+	for _, part := range []struct {
+		name string
+		size *int64
+	}{{"target", &s.MaxTargetBytes}, {"field", &s.MaxFieldBytes}} {
+		if at := d.place(part.size); at == nil {
+			*part.size = min(*part.size, s.MaxHeaderBytes)
+		} else if *part.size > s.MaxHeaderBytes {
+			d.fault(at, "Contradiction", "A %s cannot be larger than the head that it stands in, and max_header_bytes is %s.", part.name, formatSize(s.MaxHeaderBytes))
+		}
+	}
+}
+
 // checkMemory finds sizes of the memory tier and of fills that contradict one
 // another, and lowers defaults that do not fit what the file says.
 func (d *decoder) checkMemory() {

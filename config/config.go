@@ -71,11 +71,21 @@ type Log struct {
 
 // Server bounds what clients may take of the public listeners.
 type Server struct {
-	HeaderTimeout  time.Duration // for a whole request head; default 10s
-	BodyTimeout    time.Duration // silence while a request body is read; default 30s
-	IdleTimeout    time.Duration // between two requests; default 75s
-	WriteTimeout   time.Duration // silence of a client that takes nothing of its answer; default 60s
-	MaxHeaderBytes int64         // request head; default 8KiB
+	HeaderTimeout time.Duration // for a whole request head; default 10s
+	BodyTimeout   time.Duration // silence while a request body is read; default 30s
+	IdleTimeout   time.Duration // between two requests; default 75s
+	WriteTimeout  time.Duration // silence of a client that takes nothing of its answer; default 60s
+	MinBodyRate   int64         // bytes a second of a request body, over each BodyTimeout; default 100B, zero is no bound
+
+	MaxHeaderBytes int64  // request head; default 8KiB
+	MaxTargetBytes int64  // request target; default 4KiB, and at most MaxHeaderBytes
+	MaxFields      int    // fields of a request head; default 100
+	MaxFieldBytes  int64  // one field, name and value; default 4KiB, and at most MaxHeaderBytes
+	Underscores    string // "drop" (the default), or "pass": request fields with "_" in their names
+
+	ConnectionsPerClient int  // at a time; of IPv6 the first 64 bits are one client; default 16384, zero is no bound
+	Quick                bool // answer plain hits on the connection itself; default true
+
 	ShutdownGrace  time.Duration // how long SIGTERM waits for requests under way; default 30s
 	TrustedProxies []string      // CIDRs whose X-Forwarded-For and Forwarded are believed; default none
 	ProxyProtocol  []string      // CIDRs whose connections begin with a header of the PROXY protocol; default none
@@ -250,4 +260,6 @@ type Header struct {
 	Name  string // canonical
 	Value Value  // never returns a byte that may not stand in a field value: control characters of the request are left out
 	Text  string // Value as text, like Route.WhenText
+
+	Constant bool // Value does not ask the request, which may be nil
 }

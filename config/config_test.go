@@ -42,7 +42,8 @@ func wantDefaults() *Config {
 		Log:    Log{Level: "info", Format: "auto", Access: true},
 		Server: Server{
 			HeaderTimeout: 10 * time.Second, BodyTimeout: 30 * time.Second, IdleTimeout: 75 * time.Second,
-			WriteTimeout: 60 * time.Second, MaxHeaderBytes: 8192, ShutdownGrace: 30 * time.Second,
+			WriteTimeout: 60 * time.Second, MinBodyRate: 100, MaxHeaderBytes: 8192, MaxTargetBytes: 4096, MaxFields: 100,
+			MaxFieldBytes: 4096, Underscores: "drop", ConnectionsPerClient: 16384, Quick: true, ShutdownGrace: 30 * time.Second,
 		},
 		Memory:  Memory{Size: 268435456, MaxObject: 8388608, MaxVariants: 32},
 		Fill:    Fill{Budget: 67108864, Window: 1048576, Wait: 10 * time.Second, Stall: 30 * time.Second},
@@ -95,6 +96,10 @@ func TestDefaultsBySize(t *testing.T) {
 	}
 	if got := config.Sites[0].Routes[0].Cache.MaxObject; got != 1<<20 {
 		t.Errorf("max_object of routes under a budget of 1 MiB = %d", got)
+	}
+	config = parse(t, "server {\nmax_header_bytes = \"2KiB\"\nmax_field_bytes = \"1KiB\"\n}"+smallest)
+	if s := config.Server; s.MaxTargetBytes != 2<<10 || s.MaxFieldBytes != 1<<10 {
+		t.Errorf("of a head of 2 KiB: max_target_bytes = %d, max_field_bytes = %d", s.MaxTargetBytes, s.MaxFieldBytes)
 	}
 }
 

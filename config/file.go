@@ -28,6 +28,7 @@ func (d *decoder) file(body hcl.Body) {
 	})
 	d.incomplete = d.failed()
 	d.checkListeners()
+	d.checkHeads()
 	d.checkMemory()
 	d.resolve()
 }
@@ -50,10 +51,18 @@ func (d *decoder) server(b *hcl.Block) {
 		"body_timeout":     set(d, &s.BodyTimeout, d.duration(shortest, longest)),
 		"idle_timeout":     set(d, &s.IdleTimeout, d.duration(shortest, longest)),
 		"write_timeout":    set(d, &s.WriteTimeout, d.duration(shortest, longest)),
+		"min_body_rate":    set(d, &s.MinBodyRate, d.size(0, 1<<30)),
 		"max_header_bytes": set(d, &s.MaxHeaderBytes, d.size(1*kib, 1*mib)),
+		"max_target_bytes": set(d, &s.MaxTargetBytes, d.size(64, 1*mib)),
+		"max_fields":       set(d, &s.MaxFields, d.integer(1, 10_000)),
+		"max_field_bytes":  set(d, &s.MaxFieldBytes, d.size(64, 1*mib)),
+		"underscores":      set(d, &s.Underscores, d.oneOf("treatment", "drop", "pass")),
+		"quick":            set(d, &s.Quick, d.truth),
 		"shutdown_grace":   set(d, &s.ShutdownGrace, d.duration(0, longest)),
 		"trusted_proxies":  set(d, &s.TrustedProxies, d.list(d.checked("Invalid network", checkNetwork))),
 		"proxy_protocol":   set(d, &s.ProxyProtocol, d.list(d.checked("Invalid network", checkNetwork))),
+
+		"connections_per_client": set(d, &s.ConnectionsPerClient, d.integer(0, 10_000_000)),
 	}, nil)
 }
 

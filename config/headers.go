@@ -84,7 +84,7 @@ func (d *decoder) headers(e hclsyntax.Expression, checkName func(string) (string
 		if problem != "" {
 			d.fault(&pair.key.at, "Invalid header name", "%s", problem)
 		} else if ok {
-			headers = append(headers, headerAt{Header{Name: name, Value: value.text, Text: value.spelling}, pair.key.at})
+			headers = append(headers, headerAt{Header{Name: name, Value: value.text, Text: value.spelling, Constant: value.constant}, pair.key.at})
 		}
 	}
 	return headers

@@ -18,33 +18,21 @@ import (
 // exchange is what is known about one request while it is served. It belongs to
 // the goroutine that serves the request.
 type exchange struct {
-	h   *Handler
+	search
 	w   http.ResponseWriter
 	r   *http.Request // canonical, sanitised
 	rec *Record
-	now time.Time // when the request came
 
-	query      string // as keyed and sent
-	key        cachestore.Key
-	directives rfc9111.Directives
-	sequence   uint64 // of the ledger, before the look-up
+	query string // as keyed and sent
 
-	stored     *cachestore.Entry // what the look-up found for this request, dead or unfit ones left out
-	marks      *cachestore.Marks // beside stored
-	life       cachestore.Life   // of stored, as purges have left it
-	varyOn     []string          // field names that responses under this key lately varied by
-	why        rfc9111.Reason    // why the answer is what it is, or why the origin is asked
-	suspect    bool              // what is stored may have been purged without our knowledge
-	background bool              // a refresh: nobody reads the answer
-	refreshing bool              // stored is stale, and to be refreshed
-	quick      bool              // only memory is asked, and only a hit counts
-	passing    bool              // the origin answers this request alone, untouched
-	alone      bool              // joins no flight
-	failure    bool              // the answer is a failure that a refresh should try again
-	own        http.Header       // fields of the answer that are for this client alone
-	said       http.Header       // what stood in the response's header before we were asked
-	leave      func()            // tells the gate before the origin that the request has ended; nil when it was not asked
-	place      *reader           // in the fill that the answer comes from; nil for other answers
+	background bool        // a refresh: nobody reads the answer
+	passing    bool        // the origin answers this request alone, untouched
+	alone      bool        // joins no flight
+	failure    bool        // the answer is a failure that a refresh should try again
+	own        http.Header // fields of the answer that are for this client alone
+	said       http.Header // what stood in the response's header before we were asked
+	leave      func()      // tells the gate before the origin that the request has ended; nil when it was not asked
+	place      *reader     // in the fill that the answer comes from; nil for other answers
 
 	buf [512]byte // for the key
 }
@@ -66,7 +54,6 @@ func (p *exchangePool) get(h *Handler, w http.ResponseWriter, r *http.Request) *
 // put takes back an exchange that nothing refers to any more. One that went to
 // the origin never comes back: a fill or a trace may still know it.
 func (p *exchangePool) put(x *exchange) {
-	x.h, x.w, x.r, x.rec, x.stored = nil, nil, nil, nil, nil
 	*x = exchange{}
 	p.pool.Put(x)
 }

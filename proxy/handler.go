@@ -23,6 +23,8 @@ type Handler struct {
 	Rules       Rules
 
 	query     queryRule
+	quick     quickness
+	adds      []HeaderRule   // that Rules.Response writes
 	untouched rfc9111.Policy // Policy where path rules do not apply
 	forwarder *httputil.ReverseProxy
 	exchanges exchangePool
@@ -40,6 +42,7 @@ func (h *Handler) Open() error {
 	h.Rules.MaxRanges = orDefault(h.Rules.MaxRanges, 8)
 	h.query = queryRule{h.Rules.KeySortQuery, h.Rules.KeyAllowQuery, h.Rules.KeyDenyQuery}
 	h.untouched = untouched(&h.Rules)
+	h.quick, h.adds = h.Rules.quickness(), h.Rules.Response.lines()
 	if h.Rules.bends() {
 		h.Cache.bent(h.Site)
 	}
@@ -74,23 +77,4 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		x.forward()
 	}
-}
-
-// Quick answers a request without a body if a fresh entry in memory may answer it,
-// exactly as ServeHTTP would. Otherwise it returns false, and has left no trace but
-// in the request.
-func (h *Handler) Quick(w http.ResponseWriter, r *http.Request) bool {
-	x := h.exchanges.get(h, w, r)
-	defer h.exchanges.put(x)
-	x.quick = true
-	x.sanitise()
-	if x.passes() != "" {
-		return false
-	}
-	x.identify()
-	if x.lookup() != Hit {
-		return false
-	}
-	x.deliver(Hit)
-	return true
 }

@@ -7,17 +7,31 @@ import (
 	"edge/proxy/rfc9111"
 )
 
+// search is a look for what is stored for a request, and what has come of it.
+type search struct {
+	h          *Handler
+	now        time.Time // when the request came
+	key        cachestore.Key
+	directives rfc9111.Directives
+	sequence   uint64 // of the ledger, before the look-up
+
+	stored     *cachestore.Entry // what the look-up found for this request, dead or unfit ones left out
+	marks      *cachestore.Marks // beside stored
+	life       cachestore.Life   // of stored, as purges have left it
+	varyOn     []string          // field names that responses under this key lately varied by
+	why        rfc9111.Reason    // why the answer is what it is, or why the origin is asked
+	suspect    bool              // what is stored may have been purged without our knowledge
+	refreshing bool              // stored is stale, and to be refreshed
+}
+
 // lookup finds what is stored for the request and decides what is done with it:
 // Hit or Stale to serve it, Refused when only a stored response was wanted, Miss
 // to ask the origin. The ledger's sequence is read first: whatever comes of this
 // look-up is judged by every purge after it.
 func (x *exchange) lookup() Outcome {
 	x.consult()
-	found := x.find()
+	found := x.find(x.get, x.variant)
 	if found.Entry != nil && !x.alive(found) {
-		if x.quick {
-			return Miss // whoever serves it in full comes upon it again
-		}
 		x.h.Cache.counts.deadEntries.Add(1)
 		x.h.Cache.Store.Delete(x.r.Context(), found.Entry)
 		found.Entry, x.why = nil, reasonPurged
@@ -36,15 +50,16 @@ func (x *exchange) lookup() Outcome {
 // consult asks how far the ledger is, before the store is asked. The order matters: a
 // ledger that is caught up between the two questions would be trusted by a sequence
 // from when it was not.
-func (x *exchange) consult() {
+func (x *search) consult() {
 	x.suspect = !x.h.Cache.Ledger.Trusted()
 	x.sequence = x.h.Cache.Ledger.Sequence()
 }
 
-// find asks the store: first for what stands under the key itself, then, where
-// responses vary, for the newest that this request selects.
-func (x *exchange) find() cachestore.Found {
-	found := x.get("")
+// find asks a store: first for what stands under the key itself, then, where
+// responses vary, for the newest that this request selects. Variant identifies the
+// request among those that a list of fields tells apart.
+func (x *search) find(get func(variant string) cachestore.Found, variant func(varyOn []string) string) cachestore.Found {
+	found := get("")
 	if found.VaryOn == nil {
 		if found.Entry == nil {
 			x.why = reasonNotStored
@@ -54,7 +69,7 @@ func (x *exchange) find() cachestore.Found {
 	x.varyOn, x.why = found.VaryOn[0], reasonVariant
 	var newest cachestore.Found
 	for _, varyOn := range found.VaryOn {
-		candidate := x.get(x.variant(varyOn))
+		candidate := get(variant(varyOn))
 		if candidate.Entry != nil && (newest.Entry == nil || candidate.Entry.Received.After(newest.Entry.Received)) {
 			newest = candidate
 		}
@@ -63,16 +78,13 @@ func (x *exchange) find() cachestore.Found {
 }
 
 func (x *exchange) get(variant string) cachestore.Found {
-	if x.quick {
-		return x.h.Cache.Memory.Peek(x.key, variant)
-	}
 	return x.h.Cache.Store.Get(x.r.Context(), x.key, variant)
 }
 
 // alive asks the ledger about an entry, and notes how long it may now be used.
 // The common case, nothing purged since it was last asked, is two integers
 // compared.
-func (x *exchange) alive(found cachestore.Found) bool {
+func (x *search) alive(found cachestore.Found) bool {
 	e, marks := found.Entry, found.Marks
 	x.life = e.Life
 	x.suspect = x.suspect || found.Suspect
@@ -104,7 +116,7 @@ func endAt(life cachestore.Life, age time.Duration) cachestore.Life {
 }
 
 // judge decides what may be done with a live entry.
-func (x *exchange) judge(e *cachestore.Entry) Outcome {
+func (x *search) judge(e *cachestore.Entry) Outcome {
 	if e.Rules != x.h.Rules.Digest || x.suspect {
 		x.why = reasonRulesChanged
 		if x.suspect {
@@ -131,6 +143,6 @@ func (x *exchange) judge(e *cachestore.Entry) Outcome {
 }
 
 // ttl is what remains of the freshness of a stored entry; negative when stale.
-func (x *exchange) ttl(e *cachestore.Entry, life cachestore.Life) time.Duration {
+func (x *search) ttl(e *cachestore.Entry, life cachestore.Life) time.Duration {
 	return life.Fresh - e.Age(x.now)
 }

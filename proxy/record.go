@@ -27,13 +27,16 @@ type Record struct {
 	Collapsed    bool          // answered from a fetch that another request had started
 	Stored       bool          // this request's fetch is being stored
 	Err          error         // for the log only, never for a client
+
+	// Who asked for what, as the client wrote it. For the log, and not to be kept.
+	Client, Method, Host, URL, UserAgent string
 }
 
 // Observer tells Done of every request that has ended.
 type Observer struct {
 	// Done is called once for each request, also when it was aborted by a panic. The
 	// record must not be kept: it is used again for other requests.
-	Done func(*http.Request, *Record)
+	Done func(*Record)
 
 	pool sync.Pool
 }
@@ -41,31 +44,21 @@ type Observer struct {
 // Observe wraps next, so that Done is told of all its requests.
 func (o *Observer) Observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o.Try(w, r, func(w http.ResponseWriter, r *http.Request) bool {
-			next.ServeHTTP(w, r)
-			return true
-		})
-	})
-}
-
-// Try calls next, and tells Done of the request unless next returns false.
-func (o *Observer) Try(w http.ResponseWriter, r *http.Request, next func(http.ResponseWriter, *http.Request) bool) bool {
-	ob, _ := o.pool.Get().(*observed)
-	if ob == nil {
-		ob = new(observed)
-	}
-	*ob = observed{ResponseWriter: w, record: Record{Started: time.Now()}}
-	answered := true // if next panics
-	defer func() {
-		if answered {
-			ob.record.Total = time.Since(ob.record.Started)
-			o.Done(r, &ob.record)
+		ob, _ := o.pool.Get().(*observed)
+		if ob == nil {
+			ob = new(observed)
 		}
-		ob.ResponseWriter = nil
-		o.pool.Put(ob)
-	}()
-	answered = next(ob, r)
-	return answered
+		*ob = observed{ResponseWriter: w, record: Record{Started: time.Now()}}
+		defer func() {
+			rec := &ob.record
+			rec.Total = time.Since(rec.Started)
+			rec.Client, rec.Method, rec.Host, rec.URL, rec.UserAgent = r.RemoteAddr, r.Method, r.Host, r.RequestURI, r.UserAgent()
+			o.Done(rec)
+			*ob = observed{}
+			o.pool.Put(ob)
+		}()
+		next.ServeHTTP(ob, r)
+	})
 }
 
 // recordOf returns the record that belongs to w, or one that nobody reads.

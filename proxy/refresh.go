@@ -171,7 +171,7 @@ func (c *Cache) giveUp(job *refreshJob, err error) {
 // reading.
 func (job *refreshJob) run(ctx context.Context) (err error) {
 	w := &nobody{make(http.Header)}
-	x := &exchange{h: job.h, w: w, r: job.request.Clone(ctx), rec: &Record{Started: time.Now()}, now: time.Now(), background: true}
+	x := &exchange{search: search{h: job.h, now: time.Now()}, w: w, r: job.request.Clone(ctx), rec: &Record{Started: time.Now()}, background: true}
 	defer func() {
 		if problem := recover(); problem != nil {
 			err = fmt.Errorf("proxy: the refresh broke off: %v", problem)
@@ -179,7 +179,7 @@ func (job *refreshJob) run(ctx context.Context) (err error) {
 	}()
 	x.identify()
 	x.consult()
-	if found := x.find(); found.Entry != nil && x.alive(found) {
+	if found := x.find(x.get, x.variant); found.Entry != nil && x.alive(found) {
 		x.stored = found.Entry
 		if x.judge(found.Entry) == Hit {
 			return nil // somebody else has renewed it

@@ -98,30 +98,6 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route.Handler.ServeHTTP(w, r)
 }
 
-// Quick answers a request without a body if that takes no more than a look into
-// memory, exactly as ServeHTTP would. Otherwise it returns false, and has left no
-// trace but in the request.
-func (rt *Router) Quick(w http.ResponseWriter, r *http.Request) bool {
-	if rt.check(r) != nil {
-		return false
-	}
-	site := rt.site(r.Host)
-	if site == nil {
-		return false
-	}
-	route := site.route(r)
-	if route == nil {
-		return false
-	}
-	handler, ok := route.Handler.(*Handler)
-	if !ok || route.Gate != nil { // to ask it twice would count the request twice
-		return false
-	}
-	rec := recordOf(w)
-	rec.Site, rec.Route = site.Name, route.Name
-	return handler.Quick(w, r)
-}
-
 // route returns the first route that matches, or nil.
 func (s *Site) route(r *http.Request) *Route {
 	for i := range s.Routes {

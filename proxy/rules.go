@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"edge/proxy/rfc9111"
@@ -59,8 +60,9 @@ type HeaderRules struct {
 
 // HeaderRule is one field to write. Value must not change the request.
 type HeaderRule struct {
-	Name  string // canonical
-	Value func(*http.Request) string
+	Name     string // canonical
+	Value    func(*http.Request) string
+	Constant *string // what Value returns for every request; nil when that depends
 }
 
 // bends tells whether entries of the route stand under other keys than the plain
@@ -82,6 +84,32 @@ func untouched(rules *Rules) rfc9111.Policy {
 
 func (rules *HeaderRules) empty() bool {
 	return len(rules.Remove) == 0 && len(rules.Set) == 0 && len(rules.Add) == 0
+}
+
+// names returns the fields that the rules are about.
+func (rules *HeaderRules) names() []string {
+	names := slices.Clone(rules.Remove)
+	for _, rule := range rules.lines() {
+		names = append(names, rule.Name)
+	}
+	return names
+}
+
+// lines returns the fields that the rules write.
+func (rules *HeaderRules) lines() []HeaderRule { return slices.Concat(rules.Set, rules.Add) }
+
+// constant tells whether the rules write the same for every request.
+func (rules *HeaderRules) constant() bool {
+	return !slices.ContainsFunc(rules.lines(), func(rule HeaderRule) bool { return rule.Constant == nil })
+}
+
+// replaces tells whether what a field was does not matter.
+func (rules *HeaderRules) replaces(name string) bool {
+	if len(rules.Remove) == 0 && len(rules.Set) == 0 {
+		return false
+	}
+	return slices.Contains(rules.Remove, name) ||
+		slices.ContainsFunc(rules.Set, func(rule HeaderRule) bool { return rule.Name == name })
 }
 
 // apply changes h; the values are computed from r.

@@ -112,13 +112,25 @@ func sameDate(a, b string) bool {
 }
 
 // StripFor304 removes from a header what a 304 made from a stored response leaves
-// out (RFC 9110 section 15.4.5): what describes the content, and Last-Modified where
-// an entity tag says it better.
+// out (see LeftOutOf304).
 func StripFor304(h http.Header) {
-	for _, name := range [...]string{"Content-Encoding", "Content-Language", "Content-Length", "Content-Range", "Content-Type", "Transfer-Encoding", "Trailer"} {
-		delete(h, name)
+	hasTag := len(h["Etag"]) > 0
+	for name := range h {
+		if LeftOutOf304(name, hasTag) {
+			delete(h, name)
+		}
 	}
-	if len(h["Etag"]) > 0 {
-		delete(h, "Last-Modified")
+}
+
+// LeftOutOf304 names the fields of a stored response that are not in a 304 made from
+// it (RFC 9110 section 15.4.5): what describes the content, and Last-Modified where an
+// entity tag says it better.
+func LeftOutOf304(name string, hasTag bool) bool {
+	switch name {
+	case "Content-Encoding", "Content-Language", "Content-Length", "Content-Range", "Content-Type", "Transfer-Encoding", "Trailer":
+		return true
+	case "Last-Modified":
+		return hasTag
 	}
+	return false
 }

@@ -44,12 +44,16 @@ func Variant(fields []string, req http.Header) string {
 		return ""
 	}
 	var space [512]byte
-	dst := space[:0]
+	return string(AppendVariant(space[:0], fields, req))
+}
+
+// AppendVariant appends what Variant returns to dst.
+func AppendVariant(dst []byte, fields []string, req http.Header) []byte {
 	for _, name := range fields {
 		dst = appendLengthPrefixed(dst, name)
 		dst = appendSelecting(dst, name, lookup(req, name))
 	}
-	return string(dst)
+	return dst
 }
 
 // What a selecting field's bytes begin with, so that no value that stands as it

@@ -1,93 +1,30 @@
-// Package wire is the front door on an HTTP/1 connection. It reads each request
-// head as bytes, before net/http does, and lets the plain ones be answered on the
-// spot, in one write, without waking the rest of the machine. Everything else goes
-// on to net/http as it came, and the connection comes back for its next request.
+// Package wire is the front door of HTTP/1 connections. It reads every request head
+// as bytes, before net/http does, and follows the bodies between them: what could be
+// read in two ways is refused, and the plain requests are answered on the spot, in
+// one write, without waking the rest of the machine. Everything else goes on to
+// net/http as it came, and the connection comes back for its next request.
+//
+// Between requests a TCP connection is served by a loop (see poll_linux.go): it is
+// then a descriptor and a few words of memory. When a request is for net/http, the
+// connection becomes a Conn, which Listener.Accept hands out; a while after net/http
+// has answered and nothing came, it goes back to its loop. Other connections are
+// Conns from the start.
 //
 // A Conn is the net.Conn that an http.Server serves. When net/http reads and no
 // request is under way, the next head is due: that Read answers as many requests
-// as it can by itself, and returns with the first that it cannot. So a connection
-// has one owner, one goroutine and one buffer, whoever answers.
+// as it can by itself, and returns with the first that it cannot.
 package wire
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
-	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
 )
-
-// Options say how connections are served. The zero value passes everything on,
-// without any bound.
-type Options struct {
-	// Answer answers the request and returns true, or returns false and has
-	// neither written anything nor left a trace. Neither the request nor any string
-	// in it may be kept. Nil answers none.
-	Answer func(http.ResponseWriter, *http.Request) bool
-
-	// Context is that of the requests given to Answer; nil is the background.
-	Context context.Context
-
-	Head    time.Duration // for a head to arrive once its first byte has; zero is no bound
-	Idle    time.Duration // between requests, as long as none goes on to net/http, which has its own; zero is no bound
-	Silence time.Duration // for a write of which the client takes nothing; zero is no bound
-}
-
-// Listener hands out Conns. Whoever shuts down their server calls Drain after it.
-type Listener struct {
-	net.Listener
-	options Options
-	answers answerPool
-
-	late      sync.WaitGroup     // one for each of lingering
-	mu        sync.Mutex         // after the mu of a Conn
-	lingering map[*Conn]struct{} // guarded by mu: closed but for an answer of ours that is under way
-}
-
-// NewListener wraps l.
-func NewListener(l net.Listener, o Options) *Listener {
-	if o.Context == nil {
-		o.Context = context.Background()
-	}
-	return &Listener{Listener: l, options: o, answers: newAnswerPool(o.Context), lingering: make(map[*Conn]struct{})}
-}
-
-// Drain waits for the answers that are under way on connections that were closed,
-// which a server that shuts down knows nothing of. It cuts off those that have not
-// ended when ctx has, and then returns the context's error.
-func (l *Listener) Drain(ctx context.Context) error {
-	cut := false
-	stop := context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for c := range l.lingering {
-			cut = true
-			c.Conn.Close() // the answer ends with the error of its write
-		}
-	})
-	l.late.Wait()
-	if !stop() {
-		l.mu.Lock() // until the cutting has ended
-		defer l.mu.Unlock()
-	}
-	if cut {
-		return ctx.Err()
-	}
-	return nil
-}
-
-// Accept implements net.Listener.
-func (l *Listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &Conn{Conn: c, listener: l}, nil
-}
 
 // Conn is one client's connection. Reads come from one goroutine at a time, as
 // those of net/http do, and so do writes; Close may come from anywhere.
@@ -97,16 +34,22 @@ func (l *Listener) Accept() (net.Conn, error) {
 type Conn struct {
 	net.Conn
 	listener *Listener
-	peer     string // RemoteAddr as text, once it was asked for
+	client   netip.Addr // as the listener counts it
+	home     *loop      // where it goes back to when it is idle; nil: nowhere
+	peer     string     // RemoteAddr as text, once it was asked for
 
-	state state
-	rest  []byte // read from the client and not yet handed on
+	state   state
+	in      []byte  // read from the client and not yet handed on
+	passing int     // bytes of in that are the rest of a head
+	framing framing // of the body under way
+	quick   int     // requests answered here in a row
 
 	mu         sync.Mutex    // guards what follows
 	readUntil  time.Time     // the read deadline that is set
 	writeUntil time.Time     // the write deadline that is set
 	calledOff  chan struct{} // closed when a watch is to end; nil when none waits
 	ending     ending        // see Close
+	goingHome  bool          // Close takes it back to its loop
 }
 
 // state is whose the bytes are that come next.
@@ -114,8 +57,11 @@ type state uint8
 
 const (
 	between state = iota // the next request's
+	inHead               // of a head that net/http is to have
+	inBody               // of a body, likewise
 	busy                 // the next request's, but the one before is still being answered
-	raw                  // not ours to judge: of a body, a tunnel, or a head that is not plain
+	tunnel               // nobody's to judge: the connection has left HTTP
+	ended                // of nobody: a request was refused
 )
 
 // Idle says that net/http has answered the request under way, and waits for the
@@ -126,47 +72,93 @@ func (c *Conn) Idle() {
 	}
 }
 
+// Hijacked says that whoever answered has taken the connection over:
+// http.ConnState's StateHijacked.
+func (c *Conn) Hijacked() { c.state = tunnel }
+
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
-	switch {
-	case c.state == between && c.listener.options.Answer != nil && len(p) > 0:
-		return c.serve(p)
-	case c.state == busy && len(p) > 0:
-		return 0, c.watch()
-	default:
-		return c.pass(p)
+	if len(p) == 0 {
+		return 0, nil
 	}
-}
-
-// pass reads what is not looked at.
-func (c *Conn) pass(p []byte) (int, error) {
-	if len(c.rest) > 0 {
-		n := copy(p, c.rest)
+	if c.state == between {
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	switch c.state {
+	case inHead:
+		n := copy(p, c.in[:c.passing])
 		c.took(n)
+		if c.passing -= n; c.passing > 0 {
+			return n, nil
+		}
+		if c.state = busy; c.framing.body != noBody {
+			c.state = inBody
+		}
 		return n, nil
+	case inBody:
+		return c.readBody(p)
+	case busy:
+		return 0, c.watch()
+	case tunnel:
+		if len(c.in) > 0 {
+			n := copy(p, c.in)
+			c.took(n)
+			return n, nil
+		}
+		return c.Conn.Read(p)
+	default:
+		return 0, io.EOF
 	}
-	return c.Conn.Read(p)
 }
 
-func (c *Conn) took(n int) {
-	if c.rest = c.rest[n:]; len(c.rest) == 0 {
-		c.rest = nil
+func (c *Conn) took(n int) { c.in = c.in[n:] }
+
+// readBody passes on bytes of a body, and nothing that comes after it.
+func (c *Conn) readBody(p []byte) (n int, err error) {
+	fresh := len(c.in) == 0
+	if fresh {
+		if c.framing.body == lengthy {
+			p = p[:min(int64(len(p)), c.framing.left)]
+		}
+		if n, err = c.Conn.Read(p); n == 0 {
+			return 0, err
+		}
+	} else {
+		n = copy(p, c.in)
 	}
+	of, whole, no := c.framing.take(p[:n])
+	if no != nil {
+		c.state = ended
+		c.listener.refused(c.remote(), no)
+		return 0, errMalformed
+	}
+	switch {
+	case !fresh:
+		c.took(of)
+	case of < n:
+		c.in = bytes.Clone(p[of:n])
+	}
+	if whole {
+		c.state, err = busy, nil
+	}
+	return of, err
 }
 
-// watch reads for net/http while it answers a request without a body: it wants to
+// watch reads for net/http while it answers a request that is whole: it wants to
 // know whether the client leaves. What the client sends instead is kept for
 // later, unseen by net/http, so that the next head can be judged whole. From then
 // on the client's leaving is no concern: it may have said all it will say. net/http
 // calls a watch off by a deadline in the past.
 func (c *Conn) watch() error {
-	if len(c.rest) == 0 {
+	if len(c.in) == 0 {
 		first := make([]byte, 512)
 		n, err := c.Conn.Read(first)
 		if n == 0 {
 			return err
 		}
-		c.rest = first[:n]
+		c.in = first[:n]
 	}
 	c.mu.Lock()
 	until, calledOff := c.readUntil, make(chan struct{})
@@ -185,59 +177,50 @@ func (c *Conn) watch() error {
 	return os.ErrDeadlineExceeded
 }
 
-// callOff ends a watch that waits.
-func (c *Conn) callOff() {
+// callOffLocked ends a watch that waits.
+func (c *Conn) callOffLocked() {
 	if c.calledOff != nil {
 		close(c.calledOff)
 		c.calledOff = nil
 	}
 }
 
-// serve reads heads into p and answers those that can be answered here. It returns
-// with the first that cannot.
-func (c *Conn) serve(p []byte) (int, error) {
-	n := copy(p, c.rest)
-	c.took(n)
+// next reads heads, and answers those that can be answered here. It returns with the
+// first that cannot, which then is to be passed on, or with what ends the
+// connection: to net/http always its plain end, since to anything else it would add
+// an answer of its own.
+func (c *Conn) next() error {
+	a := c.listener.answers.get()
+	defer c.listener.answers.put(a)
+	a.peer = c
 	for wait := idle; ; {
-		end := headEnd(p[:n])
-		if end == 0 {
-			if n == len(p) || strange(p[:n]) { // longer than we care to read, or not for us
-				c.state = raw
-				return n, nil
-			}
-			if n > 0 && wait != inHead {
+		n, no := a.Request.read(c.in, &c.listener.options.Limits)
+		switch {
+		case no != nil:
+			c.refuse(no)
+			return io.EOF
+		case n == 0:
+			if len(c.in) > 0 && wait != headUnderWay {
 				wait = headBegun
 			}
-			if err := c.await(wait); err != nil {
-				return 0, err
+			if err := c.more(wait); err != nil {
+				return err
 			}
 			if wait == headBegun {
-				wait = inHead
-			}
-			m, err := c.Conn.Read(p[n:])
-			if n += m; err != nil {
-				return c.broken(n, err)
+				wait = headUnderWay
 			}
 			continue
 		}
-		switch answered, kind, err := c.judge(p[:end]); {
-		case err != nil:
-			return 0, io.EOF // to anything else net/http would add an answer of its own
-		case answered:
-			n = copy(p, p[end:n])
-			m := copy(p[n:], c.rest)
-			c.took(m)
-			n, wait = n+m, afterAnswer
-		case kind == bodiless:
-			if end < n {
-				c.rest = append(bytes.Clone(p[end:n]), c.rest...)
-			}
-			c.state = busy
-			return end, nil
-		default:
-			c.state = raw
-			return n, nil
+		if answered, err := c.answer(a); err != nil {
+			return io.EOF
+		} else if answered {
+			c.took(n)
+			c.quick++
+			wait = afterAnswer
+			continue
 		}
+		c.state, c.passing, c.framing, c.quick = inHead, n, follow(&a.Request), 0
+		return nil
 	}
 }
 
@@ -245,22 +228,64 @@ func (c *Conn) serve(p []byte) (int, error) {
 type wait uint8
 
 const (
-	idle        wait = iota // a head, under the deadline that net/http has set
-	afterAnswer             // the head after a request that was answered here
-	headBegun               // the rest of a head, from now on
-	inHead                  // the rest of a head, still
+	idle         wait = iota // a head, under the deadline that net/http has set
+	afterAnswer              // the head after a request that was answered here
+	headBegun                // the rest of a head, from now on
+	headUnderWay             // the rest of a head, still
 )
 
-// await sets the deadline of a wait, or takes away the one before where the wait has
-// no bound. A head that has begun gets its time once. Between requests the time is
-// put off only when a quarter of it is gone, since that costs as much as a good part
-// of an answer.
+const (
+	// homing is how long a connection waits with net/http for its next request
+	// before it goes back to its loop, which takes a few system calls.
+	homing = time.Second
+
+	// settled is the number of requests answered here in a row after which the next
+	// are expected to be like them, and the connection goes back to its loop.
+	settled = 8
+)
+
+// more reads what comes next, up to a deadline.
+func (c *Conn) more(w wait) error {
+	if c.home != nil && w <= afterAnswer && c.quick >= settled {
+		return c.goHome()
+	}
+	if err := c.await(w); err != nil {
+		return io.EOF
+	}
+	if cap(c.in)-len(c.in) < 512 {
+		c.in = append(make([]byte, 0, max(2048, 2*len(c.in))), c.in...)
+	}
+	n, err := c.Conn.Read(c.in[len(c.in):cap(c.in)])
+	if n > 0 {
+		c.in = c.in[:len(c.in)+n]
+		return nil
+	}
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	switch {
+	case late && w >= headBegun:
+		c.listener.refused(c.remote(), lateHead)
+	case late && c.home != nil && !c.isClosed():
+		return c.goHome()
+	}
+	if late || len(c.in) > 0 {
+		err = io.EOF // whatever it had begun to say, it cannot be answered
+	}
+	return err
+}
+
+// await sets the deadline of a wait. A head that has begun gets its time once.
+// Between requests the time is put off only when a quarter of it is gone, since that
+// costs as much as a good part of an answer.
 func (c *Conn) await(w wait) error {
 	o := &c.listener.options
-	switch w {
-	case headBegun:
+	switch {
+	case w == headBegun:
 		return c.SetReadDeadline(after(o.Head))
-	case afterAnswer:
+	case w == headUnderWay:
+		return nil
+	case c.home != nil:
+		return c.SetReadDeadline(after(homing))
+	case w == afterAnswer:
 		until := after(o.Idle)
 		if o.Idle > 0 && until.Sub(c.readDeadline()) < o.Idle/4 {
 			return nil
@@ -278,35 +303,60 @@ func after(d time.Duration) time.Time {
 	return time.Now().Add(d)
 }
 
-// broken ends a connection, or an unfinished head of which net/http is to say what
-// it thinks.
-func (c *Conn) broken(n int, err error) (int, error) {
-	c.state = raw
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		n = 0 // or net/http would give it its time all over again
-	}
-	return n, err
+// goHome ends net/http's part in a connection that waits for a request. To net/http
+// that looks like its end, and what it does then is to Close.
+func (c *Conn) goHome() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goingHome = c.ending == open
+	return io.EOF
 }
 
-// judge reads a head, and answers the request if it can be answered here.
-func (c *Conn) judge(head []byte) (answered bool, kind kind, err error) {
-	a := c.listener.answers.get()
-	defer c.listener.answers.put(a)
-	target, kind := parse(string(head), a)
-	if kind != bodiless || target == "" || !a.aim(target) {
-		return false, kind, nil
+// answer answers the request if that can be done here.
+func (c *Conn) answer(a *Answer) (answered bool, err error) {
+	o := &c.listener.options
+	if o.Answer == nil || !a.plain() {
+		return false, nil
 	}
 	if !c.answering() {
-		return false, kind, net.ErrClosed
+		return false, net.ErrClosed
 	}
 	defer c.answered()
-	a.request.RemoteAddr = c.remote()
-	a.conn = c
-	if !c.listener.options.Answer(a, &a.request) {
-		return false, kind, nil
+	a.Started = time.Now()
+	if !o.Answer(a) {
+		return false, nil
 	}
-	return true, kind, a.finish()
+	a.measure()
+	a.sent, err = c.writeAll(append(net.Buffers{a.Head}, a.Body...))
+	if o.Answered != nil {
+		o.Answered(a, a.written())
+	}
+	a.reset()
+	return true, err
 }
+
+// refuse says why a request is not taken, and ends the connection.
+func (c *Conn) refuse(no *Refusal) {
+	c.state = ended
+	c.listener.refused(c.remote(), no)
+	if no.Status == 0 {
+		return
+	}
+	if _, err := c.Write(no.problem(time.Now())); err != nil || c.CloseWrite() != nil {
+		return
+	}
+	// What has come and was not read would have the client's answer thrown away
+	// with the connection (RFC 9112 section 9.6).
+	if c.SetReadDeadline(time.Now().Add(lingering)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, lingeringBytes) // how it ends makes no difference
+	}
+}
+
+// How long, and for how many bytes, a connection is read after a refusal.
+const (
+	lingering      = 500 * time.Millisecond
+	lingeringBytes = 256 << 10
+)
 
 func (c *Conn) remote() string {
 	if c.peer == "" {
@@ -319,7 +369,7 @@ func (c *Conn) remote() string {
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	c.readUntil = t
-	c.callOff()
+	c.callOffLocked()
 	c.mu.Unlock()
 	return c.Conn.SetReadDeadline(t)
 }
@@ -410,18 +460,36 @@ const (
 // finished, as long as Listener.Drain allows. To close once more cuts it off.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	c.callOff()
+	c.callOffLocked()
 	if c.ending == answering {
 		c.ending = closing
 		c.listener.linger(c)
 		c.mu.Unlock()
 		return nil
 	}
-	if c.ending == open {
+	first, home := c.ending == open, c.goingHome
+	if first {
 		c.ending = closed
 	}
 	c.mu.Unlock()
+	if first && home {
+		return c.home.takeBack(c)
+	}
+	return c.close(first)
+}
+
+// close closes the connection itself. Only the first time is it counted out.
+func (c *Conn) close(first bool) error {
+	if first {
+		c.listener.clients.leave(c.client)
+	}
 	return c.Conn.Close()
+}
+
+func (c *Conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending != open
 }
 
 // answering begins an answer of ours, unless the connection is closed.
@@ -445,7 +513,7 @@ func (c *Conn) answered() {
 	}
 	c.mu.Unlock()
 	if last {
-		c.Conn.Close() // by now nobody is left to tell
+		_ = c.close(true) // by now nobody is left to tell
 		c.listener.left(c)
 	}
 }

@@ -1,9 +1,9 @@
 package node
 
 import (
+	"context"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 
 	"edge/proxy"
@@ -11,21 +11,21 @@ import (
 
 // accessLog returns what writes one line for each request that has ended. The
 // handler of log escapes what clients put into it.
-func accessLog(log *slog.Logger) func(*http.Request, *proxy.Record) {
-	return func(r *http.Request, rec *proxy.Record) {
-		ctx := r.Context()
+func accessLog(log *slog.Logger) func(*proxy.Record) {
+	return func(rec *proxy.Record) {
+		ctx := context.Background()
 		if !log.Enabled(ctx, slog.LevelInfo) {
 			return
 		}
-		client, _, err := net.SplitHostPort(r.RemoteAddr)
+		client, _, err := net.SplitHostPort(rec.Client)
 		if err != nil {
-			client = r.RemoteAddr // not of the form that a TCP listener gives
+			client = rec.Client // not of the form that a TCP listener gives
 		}
 		attrs := append(make([]slog.Attr, 0, 20),
 			slog.String("client", client),
-			slog.String("method", r.Method),
-			slog.String("host", r.Host),
-			slog.String("url", r.RequestURI), // as the client wrote it
+			slog.String("method", rec.Method),
+			slog.String("host", rec.Host),
+			slog.String("url", rec.URL), // as the client wrote it
 			slog.Int("status", rec.Status),
 			slog.String("outcome", rec.Outcome.String()),
 			slog.String("reason", string(rec.Reason)),
@@ -38,7 +38,7 @@ func accessLog(log *slog.Logger) func(*http.Request, *proxy.Record) {
 			slog.Int("origin_status", rec.OriginStatus),
 			slog.Bool("collapsed", rec.Collapsed),
 			slog.Bool("stored", rec.Stored),
-			slog.String("user_agent", r.UserAgent()),
+			slog.String("user_agent", rec.UserAgent),
 		)
 		if rec.Err != nil {
 			attrs = append(attrs, slog.String("error", rec.Err.Error()))

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"edge/proxy/wire"
 )
 
 // parseProxies returns the networks whose forwarding headers are believed.
@@ -45,6 +47,22 @@ func resolveClient(r *http.Request, trusted []netip.Prefix) {
 		// The port is not known, and nobody's business.
 		r.RemoteAddr = net.JoinHostPort(client.String(), "0")
 	}
+}
+
+// clientOf is resolveClient for a request at the door.
+func clientOf(a *wire.Answer, trusted []netip.Prefix) string {
+	peer := a.Remote()
+	if len(trusted) == 0 || a.Has&(wire.XForwardedFor|wire.Forwarded) == 0 {
+		return peer
+	}
+	r := &http.Request{RemoteAddr: peer, Header: make(http.Header)}
+	for name, lower := range map[string]string{"X-Forwarded-For": "x-forwarded-for", "Forwarded": "forwarded"} {
+		if values := a.Values(nil, lower); values != nil {
+			r.Header[name] = values
+		}
+	}
+	resolveClient(r, trusted)
+	return r.RemoteAddr
 }
 
 // clientAddress returns the address of the client that peer speaks for.

@@ -38,6 +38,8 @@ var (
 		"Time from a request's head to the end of its response.", []string{"site"}, nil)
 	originWaitDesc = prometheus.NewDesc("edge_origin_wait_seconds",
 		"Time that requests waited for the origin's response head.", []string{"site"}, nil)
+	refusedDesc = prometheus.NewDesc("edge_door_refused_total",
+		"Requests and connections refused before they were any site's, by reason.", []string{"reason"}, nil)
 )
 
 // Describe and Collect implement prometheus.Collector.
@@ -46,6 +48,7 @@ func (e *exporter) Describe(ch chan<- *prometheus.Desc) {
 	ch <- bytesDesc
 	ch <- durationDesc
 	ch <- originWaitDesc
+	ch <- refusedDesc
 	for i := range nodeFigures {
 		ch <- nodeFigures[i].desc
 	}
@@ -71,6 +74,9 @@ func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 		ch <- s.origin.metric(originWaitDesc, site)
 	})
 	stats := e.node.Stats()
+	for reason, count := range stats.Door.Refused {
+		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(count), reason)
+	}
 	for _, f := range nodeFigures {
 		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(&stats))
 	}

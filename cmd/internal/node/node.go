@@ -43,18 +43,18 @@ type Node struct {
 	tokens  tokens
 	tally   *tally
 
+	refusals *refusals // at the door
 	observed *proxy.Observer
 
-	server    *http.Server // public
-	listeners []net.Listener
-	doors     []*wire.Listener // around listeners, once they are served
+	server    *http.Server     // public
+	door      *proxy.Door      // answers at the doors
+	doors     []*wire.Listener // public listeners
 	backstage *http.Server     // admin; nil when it is off
 	adminAt   net.Listener
 
-	opened      time.Time
-	state       atomic.Int32 // a phase
-	connections atomic.Int64 // public ones open
-	failed      chan error   // a listener that broke; holds one
+	opened time.Time
+	state  atomic.Int32 // a phase
+	failed chan error   // a listener that broke; holds one
 
 	ctx     context.Context // of everything that the node does; ends when it closes
 	end     context.CancelFunc
@@ -105,7 +105,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{config: cfg, log: log, failed: make(chan error, 1)}
+	n := &Node{config: cfg, log: log, refusals: newRefusals(log), failed: make(chan error, 1)}
 	var err error
 	if n.trusted, err = parseProxies(cfg.Server.TrustedProxies); err != nil {
 		return nil, err
@@ -131,6 +131,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	if err := n.buildSites(); err != nil {
 		return nil, err
 	}
+	n.openDoor()
 	n.tokens = newTokens(cfg.Admin.Tokens)
 	var recorder purge.Recorder = purge.NewLocal(n.ledger, cfg.Node)
 	if cfg.Redis != nil {
@@ -329,15 +330,15 @@ const (
 func (n *Node) Close(ctx context.Context) {
 	n.state.Store(int32(phaseDraining))
 	n.log.Info("draining", "active", n.tally.active.Load())
-	for _, l := range n.listeners {
-		l.Close()
+	for _, door := range n.doors {
+		door.Hush()
 	}
-	n.serving.Wait()
 	n.linger(ctx)
 	if err := n.server.Shutdown(ctx); err != nil {
 		n.log.Warn("requests cut off at the end of the grace", "active", n.tally.active.Load())
 		n.server.Close() // what it says about listeners is known: they are closed
 	}
+	n.serving.Wait()
 	for _, door := range n.doors {
 		if err := door.Drain(ctx); err != nil {
 			n.log.Warn("answers cut off at the end of the grace", "listen", door.Addr().String())
@@ -372,7 +373,7 @@ func (n *Node) Close(ctx context.Context) {
 func (n *Node) linger(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lull)
 	defer cancel()
-	until(ctx, func() bool { return n.connections.Load() == 0 })
+	until(ctx, func() bool { return n.connections() == 0 })
 }
 
 // until asks again and again whether something is so, and returns false when ctx
@@ -394,8 +395,8 @@ func until(ctx context.Context, so func() bool) bool {
 // Listen returns the addresses that the public listeners are bound to.
 func (n *Node) Listen() []string {
 	var addresses []string
-	for _, l := range n.listeners {
-		addresses = append(addresses, l.Addr().String())
+	for _, door := range n.doors {
+		addresses = append(addresses, door.Addr().String())
 	}
 	return addresses
 }

@@ -85,7 +85,11 @@ func headerRules(h config.Headers) proxy.HeaderRules {
 func fields(list []config.Header) []proxy.HeaderRule {
 	var out []proxy.HeaderRule
 	for _, f := range list {
-		out = append(out, proxy.HeaderRule{Name: f.Name, Value: f.Value})
+		rule := proxy.HeaderRule{Name: f.Name, Value: f.Value}
+		if f.Constant {
+			rule.Constant = new(f.Value(nil))
+		}
+		out = append(out, rule)
 	}
 	return out
 }

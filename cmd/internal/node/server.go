@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -26,7 +27,12 @@ func (n *Node) bind() error {
 		if l, err = announced(l, &n.config.Server); err != nil {
 			return fmt.Errorf("public listener: %w", err)
 		}
-		n.listeners = append(n.listeners, l)
+		door, err := wire.NewListener(l, n.doorOptions())
+		if err != nil {
+			l.Close()
+			return fmt.Errorf("public listener: %w", err)
+		}
+		n.doors = append(n.doors, door)
 	}
 	if n.config.Admin.Listen == "off" {
 		return nil
@@ -55,12 +61,37 @@ func announced(l net.Listener, server *config.Server) (net.Listener, error) {
 
 // closeListeners closes what bind has opened, when nothing serves it yet.
 func (n *Node) closeListeners() {
-	for _, l := range n.listeners {
-		l.Close()
+	for _, door := range n.doors {
+		door.Close()
+		_ = door.Drain(context.Background()) // nothing was answered yet
 	}
 	if n.adminAt != nil {
 		n.adminAt.Close()
 	}
+}
+
+// doorOptions say how connections are served before and between requests for
+// net/http.
+func (n *Node) doorOptions() wire.Options {
+	limits := &n.config.Server
+	o := wire.Options{
+		Refused: func(remote string, no *wire.Refusal) { n.refused(remote, no.Status, no.Reason) },
+		Limits: wire.Limits{
+			Head:   int(limits.MaxHeaderBytes),
+			Target: int(limits.MaxTargetBytes),
+			Field:  int(limits.MaxFieldBytes),
+			Fields: limits.MaxFields,
+		},
+		Head:      limits.HeaderTimeout,
+		Idle:      limits.IdleTimeout,
+		Silence:   limits.WriteTimeout,
+		PerClient: limits.ConnectionsPerClient,
+		Exempt:    func(peer netip.Addr) bool { return contains(n.trusted, peer) },
+	}
+	if limits.Quick {
+		o.Answer, o.Answered = n.quick, n.door.Answered
+	}
+	return o
 }
 
 // serve starts the accept loops.
@@ -70,31 +101,21 @@ func (n *Node) serve() {
 	http1.SetHTTP1(true)
 
 	limits := &n.config.Server
-	n.observed = n.observer()
 	n.server = &http.Server{
 		Handler:           n.public(),
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		IdleTimeout:       limits.IdleTimeout,
 		// No ReadTimeout and no WriteTimeout: they bound the whole, and would
 		// end long streams. boundBodies and wire.Conn bound silence instead.
-		MaxHeaderBytes:               int(limits.MaxHeaderBytes),
+		MaxHeaderBytes:               int(limits.MaxHeaderBytes), // the door has looked already, with net/http's bytes for itself
 		Protocols:                    http1,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is for the origin to answer
 		ErrorLog:                     quiet,
 		ConnState:                    n.connState,
 		BaseContext:                  func(net.Listener) context.Context { return n.ctx },
 	}
-	door := wire.Options{
-		Answer:  n.quick,
-		Context: n.ctx,
-		Head:    limits.HeaderTimeout,
-		Idle:    limits.IdleTimeout,
-		Silence: limits.WriteTimeout,
-	}
-	for _, l := range n.listeners {
-		l := wire.NewListener(l, door)
-		n.doors = append(n.doors, l)
-		n.serving.Go(func() { n.fail(n.server.Serve(l)) })
+	for _, door := range n.doors {
+		n.serving.Go(func() { n.fail(n.server.Serve(door)) })
 	}
 	if n.adminAt == nil {
 		return
@@ -124,52 +145,59 @@ func (n *Node) closeBackstage(ctx context.Context) {
 	n.tending.Wait()
 }
 
-// connState counts connections, and tells them when they may look at the next
-// request.
+// connState tells connections when they may look at the next request, and when there
+// will be none.
 func (n *Node) connState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateIdle:
 		c.(*wire.Conn).Idle()
-	case http.StateNew:
-		n.connections.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		n.connections.Add(-1)
+	case http.StateHijacked:
+		c.(*wire.Conn).Hijacked()
 	}
+}
+
+// connections returns how many public connections are open.
+func (n *Node) connections() int {
+	open := 0
+	for _, door := range n.doors {
+		open += door.Connections()
+	}
+	return open
 }
 
 // observer tells the counters and the access log of every public request.
 func (n *Node) observer() *proxy.Observer {
 	if !n.config.Log.Access {
-		return &proxy.Observer{Done: func(_ *http.Request, rec *proxy.Record) { n.tally.add(rec) }}
+		return &proxy.Observer{Done: n.tally.add}
 	}
 	log := accessLog(n.log)
-	return &proxy.Observer{Done: func(r *http.Request, rec *proxy.Record) {
+	return &proxy.Observer{Done: func(rec *proxy.Record) {
 		n.tally.add(rec)
-		log(r, rec)
+		log(rec)
 	}}
+}
+
+// openDoor prepares what answers requests on their connections.
+func (n *Node) openDoor() {
+	n.observed = n.observer()
+	n.door = &proxy.Door{Router: n.router, Observer: n.observed}
+	if n.config.Log.Access {
+		n.door.Client = func(a *wire.Answer) string { return clientOf(a, n.trusted) }
+	}
 }
 
 // public is what every request on a public listener passes, in this order, unless
 // it is answered at the door.
 func (n *Node) public() http.Handler {
-	h := limitHead(n.router, n.config.Server.MaxHeaderBytes)
-	h = n.observed.Observe(h)
-	h = boundBodies(h, n.config.Server.BodyTimeout)
+	h := n.observed.Observe(n.router)
+	h = boundBodies(h, n.config.Server.BodyTimeout, n.config.Server.MinBodyRate)
 	h = resolveClients(h, n.trusted)
 	return n.attend(h)
 }
 
 // quick answers at the door what public would answer from memory alone, in the same
 // way. What it declines has left no trace.
-func (n *Node) quick(w http.ResponseWriter, r *http.Request) bool {
-	if n.phase() != phaseReady || !headFits(r, n.config.Server.MaxHeaderBytes) {
-		return false
-	}
-	n.tally.active.Add(1)
-	defer n.tally.active.Add(-1)
-	resolveClient(r, n.trusted)
-	return n.observed.Try(w, r, n.router.Quick)
-}
+func (n *Node) quick(a *wire.Answer) bool { return n.phase() == phaseReady && n.door.Answer(a) }
 
 // attend counts the requests under way, and tells clients of a draining node not
 // to come back on the same connection.

@@ -22,6 +22,7 @@ type Stats struct {
 	Goroutines int                       `json:"goroutines"`
 	Memory     MemoryStats               `json:"memory"`
 	Requests   RequestStats              `json:"requests"`
+	Door       DoorStats                 `json:"door"`
 	Cache      proxy.CacheStats          `json:"cache"`
 	Store      memory.Stats              `json:"store"`
 	Purge      purge.Stats               `json:"purge"`
@@ -45,6 +46,11 @@ type RequestStats struct {
 	Outcomes    map[string]int64 `json:"outcomes"`
 }
 
+// DoorStats count what never became a request.
+type DoorStats struct {
+	Refused map[string]int64 `json:"refused"` // by reason
+}
+
 // Stats returns the node's counters as they stand. It may be called at any time
 // after Open, by any number of goroutines.
 func (n *Node) Stats() Stats {
@@ -65,9 +71,10 @@ func (n *Node) Stats() Stats {
 		},
 		Requests: RequestStats{
 			Active:      n.tally.active.Load(),
-			Connections: n.connections.Load(),
+			Connections: int64(n.connections()),
 			Outcomes:    n.tally.outcomes(),
 		},
+		Door:       DoorStats{Refused: n.refusals.counts()},
 		Cache:      n.cache.Stats(),
 		Store:      n.store.Stats(),
 		Purge:      n.ledger.Stats(),
