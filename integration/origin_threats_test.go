@@ -33,7 +33,7 @@ type socket struct {
 // connection after it.
 type script func(r *http.Request) (text string, end bool)
 
-func listen(tb testing.TB, answer script) *socket {
+func listenRaw(tb testing.TB, answer script) *socket {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -154,7 +154,7 @@ func TestUnsoundAnswersAreRefused(t *testing.T) {
 		targets["/"+strings.NewReplacer(" ", "-", "/", "-").Replace(name)] = text
 	}
 	const endless = "/1xx-without-end"
-	o := listen(t, func(r *http.Request) (string, bool) {
+	o := listenRaw(t, func(r *http.Request) (string, bool) {
 		if r.RequestURI == endless {
 			return strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 1000), false
 		}
@@ -204,7 +204,7 @@ func TestBrokenBodiesAreNotStored(t *testing.T) {
 		"/too-much-data":     coded + "1\r\nab\r\n0\r\n\r\n",
 		"/malformed-trailer": coded + "0\r\nX-A : b\r\n\r\n",
 	}
-	o := listen(t, func(r *http.Request) (string, bool) {
+	o := listenRaw(t, func(r *http.Request) (string, bool) {
 		text, ok := targets[r.RequestURI]
 		if !ok {
 			text = sound("the answer to " + r.RequestURI)
@@ -237,7 +237,7 @@ func TestBytesBehindAnAnswerAreNobodys(t *testing.T) {
 		"/204":     "HTTP/1.1 204 No Content\r\nContent-Length: 90\r\n\r\n" + evil,
 		"/twice":   sound("") + evil + evil,
 	}
-	o := listen(t, func(r *http.Request) (string, bool) {
+	o := listenRaw(t, func(r *http.Request) (string, bool) {
 		switch {
 		case r.Method == "HEAD":
 			return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(evil), evil), false
@@ -267,7 +267,7 @@ func TestBytesBehindAnAnswerAreNobodys(t *testing.T) {
 // either. The second request on the connection is read as what it is.
 func TestOneRequestGoesToTheOrigin(t *testing.T) {
 	t.Parallel()
-	o := listen(t, func(r *http.Request) (string, bool) { return sound("the answer to " + r.RequestURI), false })
+	o := listenRaw(t, func(r *http.Request) (string, bool) { return sound("the answer to " + r.RequestURI), false })
 	n := configured(t, site(o.URL, `"*"`, ""))
 	for i, fields := range []string{
 		"",
@@ -311,7 +311,7 @@ func TestOneRequestGoesToTheOrigin(t *testing.T) {
 // connection.
 func TestPrematureUpgrade(t *testing.T) {
 	t.Parallel()
-	o := listen(t, func(r *http.Request) (string, bool) { return sound("the answer to " + r.RequestURI), false })
+	o := listenRaw(t, func(r *http.Request) (string, bool) { return sound("the answer to " + r.RequestURI), false })
 	n := configured(t, site(o.URL, `"*"`, `
   upgrade = false
   route "tunnel" {
@@ -355,7 +355,7 @@ func TestTrailersAreFiltered(t *testing.T) {
 	t.Parallel()
 	const trailers = "X-Sum: 1\r\nSet-Cookie: a=evil\r\nCache-Control: max-age=600\r\nContent-Length: 3\r\nContent-Type: text/evil\r\n" +
 		"Authorization: evil\r\nSurrogate-Key: evil\r\nVary: evil\r\nAccess-Control-Allow-Origin: evil\r\nX-Forwarded-For: evil\r\n"
-	o := listen(t, func(r *http.Request) (string, bool) {
+	o := listenRaw(t, func(r *http.Request) (string, bool) {
 		directive := "no-store"
 		if r.RequestURI == "/stored" {
 			directive = "max-age=600"
@@ -386,7 +386,7 @@ func TestTrailersAreFiltered(t *testing.T) {
 // D4: an error that one client's field provoked is not the next one's answer.
 func TestErrorOfOneClientPoisonsNobody(t *testing.T) {
 	t.Parallel()
-	o := listen(t, func(r *http.Request) (string, bool) {
+	o := listenRaw(t, func(r *http.Request) (string, bool) {
 		if status := r.Header.Get("X-Odd"); status != "" {
 			return "HTTP/1.1 " + status + " Odd\r\nCache-Control: public, max-age=600\r\nContent-Length: 0\r\n\r\n", false
 		}
