@@ -353,7 +353,10 @@ cache {
   keep = "1h"
 
   # Error statuses that are stored without explicit freshness, and for how long:
-  # { 404 = "10s", 410 = "10s" }. No lifetime may be longer than negative_max.
+  # { 404 = "10s", 410 = "10s" }. No lifetime may be longer than negative_max. Errors
+  # about the form of one request (406, 408, 411-413, 415-417, 421, 425, 426) are stored
+  # only when they are in this list, and 400 and 403 that are not for no longer than
+  # negative_max, whatever the response says.
   negative     = {}
   negative_max = "10s"
 
@@ -368,7 +371,10 @@ cache {
   max_ranges = 8
 
   # What a rule that makes responses storable by their path expects there. A
-  # response of another type is not stored: it is not what the path promises.
+  # response of another type is not stored: it is not what the path promises. Without
+  # this line that holds for paths that end as those of styles, scripts, images, fonts
+  # and other files do (".css"), where a rule and not the response gives the lifetime.
+  # "*/*" expects nothing.
   # static_type = "text/css"
 
   # What makes requests different, beside site, scheme, host, path and query.
