@@ -31,7 +31,7 @@ type exchange struct {
 	failure    bool        // the answer is a failure that a refresh should try again
 	own        http.Header // fields of the answer that are for this client alone
 	said       http.Header // what stood in the response's header before we were asked
-	leave      func()      // tells the gate before the origin that the request has ended; nil when it was not asked
+	leave      func(bool)  // tells the gate before the origin that the request has ended; nil when it was not asked
 	place      *reader     // in the fill that the answer comes from; nil for other answers
 
 	buf [512]byte // for the key

@@ -37,7 +37,7 @@ func (x *exchange) forward() {
 	ctx := context.WithValue(x.r.Context(), exchangeKey{}, x)
 	defer func() {
 		if x.leave != nil {
-			x.leave()
+			x.leave(false)
 		}
 	}()
 	x.h.forwarder.ServeHTTP(x.w, x.r.WithContext(ctx))
