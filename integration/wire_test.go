@@ -1040,7 +1040,8 @@ func TestConnectionsOfOneClient(t *testing.T) {
 	}
 }
 
-// With quick = false everything takes the long way, and the answers are the same.
+// With quick = false everything takes the long way, and the answers are the same but
+// for the order of their fields.
 func TestQuickMayBeOff(t *testing.T) {
 	t.Parallel()
 	e := listen(t)
@@ -1048,7 +1049,12 @@ func TestQuickMayBeOff(t *testing.T) {
 	var transcripts []string
 	for _, n := range []*node.Node{quick, slow} {
 		warm(t, n, "/hit", "Host", "a.test")
-		replies, rest := converse(t, n, "GET /hit HTTP/1.1\r\nHost: a.test\r\n\r\n"+"HEAD /case HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+		replies, rest := converse(t, n, "GET /hit HTTP/1.1\r\nHost: a.test\r\n\r\nGET /hit HTTP/1.1\r\nHost: a.test\r\nRange: bytes=0-2\r\nConnection: close\r\n\r\n")
+		for i := range replies {
+			head := strings.Split(replies[i].head, "\r\n")
+			slices.Sort(head[1:])
+			replies[i].head = strings.Join(head, "\r\n")
+		}
 		transcripts = append(transcripts, changing.ReplaceAllString(fmt.Sprintf("%v %q", replies, rest), ""))
 	}
 	equal(t, "the answers the long way", transcripts[1], transcripts[0])
