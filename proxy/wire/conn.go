@@ -34,9 +34,10 @@ import (
 type Conn struct {
 	net.Conn
 	listener *Listener
-	client   netip.Addr // as the listener counts it
-	home     *loop      // where it goes back to when it is idle; nil: nowhere
-	peer     string     // RemoteAddr as text, once it was asked for
+	client   netip.Addr     // as the listener counts it
+	home     *loop          // where it goes back to when it is idle; nil: nowhere
+	address  netip.AddrPort // of the peer of one that has a home
+	peer     string         // RemoteAddr as text, once it was asked for
 
 	state   state
 	in      []byte  // read from the client and not yet handed on
@@ -287,7 +288,7 @@ func (c *Conn) await(w wait) error {
 		return c.SetReadDeadline(after(homing))
 	case w == afterAnswer:
 		until := after(o.Idle)
-		if o.Idle > 0 && until.Sub(c.readDeadline()) < o.Idle/4 {
+		if gone := until.Sub(c.readDeadline()); o.Idle > 0 && 0 <= gone && gone < o.Idle/4 {
 			return nil
 		}
 		return c.SetReadDeadline(until)
@@ -342,21 +343,34 @@ func (c *Conn) refuse(no *Refusal) {
 	if no.Status == 0 {
 		return
 	}
-	if _, err := c.Write(no.problem(time.Now())); err != nil || c.CloseWrite() != nil {
-		return
+	if _, err := c.Write(no.problem(time.Now())); err == nil {
+		c.linger()
 	}
-	// What has come and was not read would have the client's answer thrown away
-	// with the connection (RFC 9112 section 9.6).
-	if c.SetReadDeadline(time.Now().Add(lingering)) == nil {
+}
+
+// linger ends the sending side, and reads the other a while longer: what has come
+// and was not read would have the client's answer thrown away with the connection
+// (RFC 9112 section 9.6).
+func (c *Conn) linger() {
+	if c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingering)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, lingeringBytes) // how it ends makes no difference
 	}
 }
 
-// How long, and for how many bytes, a connection is read after a refusal.
+// How long, and for how many bytes, a connection is read after its last answer.
 const (
 	lingering      = 500 * time.Millisecond
 	lingeringBytes = 256 << 10
 )
+
+// RemoteAddr implements net.Conn. A connection of a loop knows its peer from the
+// start: the system forgets it when the peer resets the connection.
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.home != nil {
+		return net.TCPAddrFromAddrPort(c.address)
+	}
+	return c.Conn.RemoteAddr()
+}
 
 func (c *Conn) remote() string {
 	if c.peer == "" {
@@ -407,6 +421,12 @@ func (c *Conn) Write(p []byte) (int, error) {
 // writeAll writes the buffers, with one system call if the client takes them.
 func (c *Conn) writeAll(buffers net.Buffers) (written int64, err error) {
 	for {
+		for len(buffers) > 0 && len(buffers[0]) == 0 {
+			buffers = buffers[1:]
+		}
+		if len(buffers) == 0 {
+			return written, nil
+		}
 		if err := c.renew(time.Now()); err != nil {
 			return written, err
 		}
@@ -513,6 +533,7 @@ func (c *Conn) answered() {
 	}
 	c.mu.Unlock()
 	if last {
+		c.linger()
 		_ = c.close(true) // by now nobody is left to tell
 		c.listener.left(c)
 	}

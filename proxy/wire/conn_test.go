@@ -1,9 +1,13 @@
 package wire
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"io"
+	"log"
 	"net"
+	"net/http"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -12,16 +16,37 @@ import (
 
 const silence = time.Minute
 
+var quietLog = log.New(io.Discard, "", 0)
+
 // door wraps a connection as a listener with these options would.
-func door(c net.Conn, o Options) *Conn {
-	return &Conn{Conn: c, listener: NewListener(nil, o)}
+func door(t *testing.T, c net.Conn, o Options) *Conn {
+	t.Helper()
+	l, err := NewListener(nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.admit(addrOf(nil))
+	return &Conn{Conn: c, listener: l}
+}
+
+// problemOf reads what a client is told.
+func problemOf(t *testing.T, no *Refusal) *http.Response {
+	t.Helper()
+	res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(no.problem(time.Now()))), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(res.Body); err != nil || int64(len(body)) != res.ContentLength {
+		t.Fatalf("%q and %v", body, err)
+	}
+	return res
 }
 
 func TestSlowReaderLivesAsLongAsItReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
-		c := door(near, Options{Silence: silence})
+		c := door(t, near, Options{Silence: silence})
 		defer c.Close()
 		go func() {
 			one := make([]byte, 1)
@@ -36,11 +61,35 @@ func TestSlowReaderLivesAsLongAsItReads(t *testing.T) {
 	})
 }
 
+// TestSlowReaderOfManyChunks: the same for an answer of ours.
+func TestSlowReaderOfManyChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := door(t, near, Options{Silence: silence})
+		defer c.Close()
+		var got []byte
+		go func() {
+			one := make([]byte, 1)
+			for range 10 {
+				time.Sleep(silence - time.Second)
+				far.Read(one)
+				got = append(got, one...)
+			}
+		}()
+		n, err := c.writeAll(net.Buffers{[]byte("0"), nil, []byte("123"), []byte("456789"), {}})
+		synctest.Wait()
+		if n != 10 || err != nil || string(got) != "0123456789" {
+			t.Errorf("wrote %d bytes and %v to a reader that never stopped, which got %q", n, err, got)
+		}
+	})
+}
+
 func TestReaderThatStopsIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
-		c := door(near, Options{Silence: silence})
+		c := door(t, near, Options{Silence: silence})
 		defer c.Close()
 		go io.ReadFull(far, make([]byte, 3))
 		start := time.Now()
@@ -50,6 +99,27 @@ func TestReaderThatStopsIsGivenUp(t *testing.T) {
 		}
 		if waited := time.Since(start); waited < silence || waited > 3*silence {
 			t.Errorf("waited for %v", waited)
+		}
+	})
+}
+
+// TestRefusalIsNotLost: what a client has sent behind a request that is refused does
+// not have the refusal thrown away; and it is read for a while only.
+func TestRefusalIsNotLost(t *testing.T) {
+	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
+		s := serve(t, listen(), Options{})
+		c, r := dial(t, s.address)
+		go func() {
+			io.WriteString(c, "GET /# HTTP/1.1\r\n")
+			for range 200 {
+				c.Write(make([]byte, 1000))
+			}
+		}()
+		expectRefusal(t, r, badTarget)
+		start := time.Now()
+		until(t, func() bool { return s.door.Connections() == 0 }) // though this side is open
+		if waited := time.Since(start); waited > 30*lingering {
+			t.Errorf("read on for %v", waited)
 		}
 	})
 }
@@ -73,13 +143,17 @@ func TestCloseWriteReachesTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, l := range []net.Listener{l, wrapping{l}, wrapping{wrapping{l}}} {
+	for _, l := range []net.Listener{plainListener{l}, wrapping{l}, wrapping{wrapping{l}}} {
 		far, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer far.Close()
-		c, err := NewListener(l, Options{Silence: silence}).Accept()
+		door, err := NewListener(l, Options{Silence: silence})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := door.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}

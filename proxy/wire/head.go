@@ -142,6 +142,13 @@ type Limits struct {
 	Fields int // number of fields
 }
 
+// longLine reports whether the line of a field is too long even with a colon and the
+// usual space. More white space than that counts, or how much of the line has come
+// would make a difference.
+func (l *Limits) longLine(line string) bool {
+	return l.Field > 0 && len(line) > l.Field+len(": ")
+}
+
 // Refusal is why a request was not taken. The connection ends with it: what follows
 // was framed by the same sender.
 type Refusal struct {
@@ -171,6 +178,7 @@ const (
 	ReasonChunk          = "chunk"           // a chunked body that is malformed
 	ReasonConnections    = "connections"     // too many of one client
 	ReasonHeadTimeout    = "head-timeout"    // a head that did not end in time
+	ReasonDescriptors    = "descriptors"     // none is left for a connection of net/http's
 )
 
 // Reasons returns every reason, so that counters can be declared before the first
@@ -178,7 +186,7 @@ const (
 func Reasons() []string {
 	return []string{ReasonRequestLine, ReasonMethod, ReasonTarget, ReasonTargetTooLong, ReasonVersion, ReasonLineEnd,
 		ReasonFoldedLine, ReasonFieldName, ReasonFieldValue, ReasonHost, ReasonLength, ReasonTransferCoding, ReasonFraming,
-		ReasonExpectation, ReasonHeadTooLarge, ReasonTooManyFields, ReasonChunk, ReasonConnections, ReasonHeadTimeout}
+		ReasonExpectation, ReasonHeadTooLarge, ReasonTooManyFields, ReasonChunk, ReasonConnections, ReasonHeadTimeout, ReasonDescriptors}
 }
 
 var (
@@ -196,10 +204,12 @@ var (
 	badCoding      = &Refusal{http.StatusBadRequest, ReasonTransferCoding, "The Transfer-Encoding is malformed."}
 	unknownCoding  = &Refusal{http.StatusNotImplemented, ReasonTransferCoding, "Only the transfer coding chunked is known."}
 	badFraming     = &Refusal{http.StatusBadRequest, ReasonFraming, "The end of the body is ambiguous."}
+	badTrailer     = &Refusal{http.StatusBadRequest, ReasonFraming, "The framing of a request cannot be told behind it."}
 	badExpectation = &Refusal{http.StatusExpectationFailed, ReasonExpectation, "Only 100-continue can be expected."}
 	largeHead      = &Refusal{http.StatusRequestHeaderFieldsTooLarge, ReasonHeadTooLarge, "The request's header fields are too large."}
 	manyFields     = &Refusal{http.StatusRequestHeaderFieldsTooLarge, ReasonTooManyFields, "The request has too many header fields."}
 	lateHead       = &Refusal{0, ReasonHeadTimeout, ""}
+	noRoom         = &Refusal{http.StatusServiceUnavailable, ReasonDescriptors, "Too many connections are open."}
 	tooMany        = &Refusal{0, ReasonConnections, ""}
 )
 
@@ -219,12 +229,15 @@ func (r *Request) read(b []byte, limits *Limits) (int, *Refusal) {
 		}
 		at = 2
 	}
+	if at < len(b) && !tokenByte[b[at]] && b[at] != '\n' { // of another protocol, whatever follows
+		return 0, badRequestLine
+	}
 	line, next, no := nextLine(b, at)
 	if no != nil {
 		return 0, no
 	}
 	if next == 0 {
-		return 0, r.unfinishedLine(b[at:], limits)
+		return 0, unfinishedLine(b, b[at:], limits)
 	}
 	if no := r.requestLine(line, limits); no != nil {
 		return 0, no
@@ -236,13 +249,16 @@ func (r *Request) read(b []byte, limits *Limits) (int, *Refusal) {
 			return 0, no
 		case next == 0 && limits.Head > 0 && len(b) >= limits.Head, limits.Head > 0 && next > limits.Head:
 			return 0, largeHead
-		case next == 0 && limits.Field > 0 && len(line) > limits.Field+len(": \r"):
+		case next == 0 && limits.longLine(strings.TrimSuffix(line, "\r")):
 			return 0, largeHead
 		case next == 0:
 			return 0, nil
 		case line == "":
+			if no := r.frame(); no != nil {
+				return 0, no
+			}
 			r.size = next
-			return next, r.frame()
+			return next, nil
 		}
 		if no := r.field(line, limits); no != nil {
 			return 0, no
@@ -268,22 +284,16 @@ func nextLine(b []byte, at int) (line string, next int, no *Refusal) {
 // not written to while a head in it is looked at.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// unfinishedLine judges the beginning of a request line. Whoever speaks another
-// protocol need not go on until the line is too long.
-func (r *Request) unfinishedLine(b []byte, limits *Limits) *Refusal {
-	if len(b) > 0 && !tokenByte[b[0]] {
+// unfinishedLine judges a head of which there is only the beginning of the request
+// line. Whoever speaks another protocol need not go on until the line is too long.
+func unfinishedLine(head, line []byte, limits *Limits) *Refusal {
+	method, target, cut := bytes.Cut(line, []byte(" "))
+	switch {
+	case len(method) > maxMethod:
 		return badRequestLine
-	}
-	if limits.Target > 0 {
-		method, target, cut := bytes.Cut(b, []byte(" "))
-		switch {
-		case cut && len(target) > limits.Target+len(" HTTP/1.1\r"):
-			return longTarget
-		case len(method) > maxMethod:
-			return badRequestLine
-		}
-	}
-	if limits.Head > 0 && len(b) >= limits.Head {
+	case cut && limits.Target > 0 && len(target) > limits.Target+len(" HTTP/1.1\r"):
+		return longTarget
+	case limits.Head > 0 && len(head) >= limits.Head:
 		return largeHead
 	}
 	return nil
@@ -384,7 +394,7 @@ func (r *Request) field(line string, limits *Limits) *Refusal {
 		return badValue
 	}
 	value = trim(value)
-	if limits.Field > 0 && len(name)+len(value) > limits.Field {
+	if limits.Field > 0 && len(name)+len(value) > limits.Field || limits.longLine(line) {
 		return largeHead
 	}
 	if limits.Fields > 0 && len(r.Fields)+r.hosts >= limits.Fields {
@@ -488,6 +498,8 @@ func (r *Request) frame() *Refusal {
 		return badFraming
 	case r.codings == 1 && !sameName(r.coding, "chunked"):
 		return judgeCoding(r.coding)
+	case r.codings == 1 && r.Has&Trailer != 0 && r.trailsFraming():
+		return badTrailer
 	case r.codings == 1:
 		r.body = chunked
 	case r.lengths > 1:
@@ -507,6 +519,22 @@ func (r *Request) frame() *Refusal {
 		}
 	}
 	return nil
+}
+
+// trailsFraming reports whether a field that says how the request is framed is
+// announced for its trailer section (RFC 9110 section 6.5.1).
+func (r *Request) trailsFraming() bool {
+	for i := range r.Fields {
+		if r.Fields[i].Is != Trailer {
+			continue
+		}
+		for name := range strings.SplitSeq(r.Fields[i].Value, ",") {
+			if fieldOf(strings.Trim(name, " \t"))&(TransferEncoding|ContentLength|Trailer) != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // judgeCoding tells a list of codings that are not known from one that is malformed

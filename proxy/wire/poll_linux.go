@@ -38,13 +38,17 @@ type loop struct {
 	cutting bool      // guarded by mu: all connections are to be closed
 	stopped bool      // guarded by mu: the loop has ended
 
+	quiet chan struct{} // closed when no more connections are accepted
+
 	// The rest is the loop's own.
 	accepting int             // descriptor to accept from, or -1
 	resting   time.Time       // no accepting before this
 	clients   map[int]*client // by descriptor
 	now       time.Time       // when the events under way were learnt of
 	swept     time.Time       // when deadlines were last looked at
+	soonest   time.Time       // before this none of them passes; zero: none is set
 	drained   bool            // closing has been seen
+	cut       bool            // an answer was cut off; to be read when the loop has ended
 	events    [256]syscall.EpollEvent
 	vectors   [maxVectors]syscall.Iovec
 	in        []byte // what was read last
@@ -142,6 +146,7 @@ func (ls *loops) hush() {
 	}
 	first := ls.all[0]
 	first.tell(func() { first.hushed = true })
+	<-first.quiet
 }
 
 // close has the loops close what is idle.
@@ -152,7 +157,7 @@ func (ls *loops) close() {
 }
 
 // drain waits for the loops to end, and cuts off what is under way when ctx has
-// ended. It reports whether that was necessary.
+// ended. It reports whether an answer was.
 func (ls *loops) drain(ctx context.Context) (cut bool) {
 	stop := context.AfterFunc(ctx, func() {
 		for _, lp := range ls.all {
@@ -160,12 +165,16 @@ func (ls *loops) drain(ctx context.Context) (cut bool) {
 		}
 	})
 	ls.ending.Wait()
-	return !stop()
+	stop()
+	for _, lp := range ls.all {
+		cut, lp.cut = cut || lp.cut, false
+	}
+	return cut
 }
 
 func newLoop(l *Listener, ls *loops) (lp *loop, err error) {
 	lp = &loop{listener: l, others: ls, epoll: -1, bell: -1, accepting: -1, clients: make(map[int]*client), answer: l.answers.get(),
-		in: make([]byte, l.loopRoom())}
+		in: make([]byte, l.loopRoom()), quiet: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			lp.release()
@@ -193,7 +202,7 @@ func newLoop(l *Listener, ls *loops) (lp *loop, err error) {
 }
 
 // loopRoom is what one read takes, beside a head that was begun before.
-func (l *Listener) loopRoom() int { return readSize + min(l.options.Limits.Head, defaultHead) }
+func (l *Listener) loopRoom() int { return readSize + l.options.Limits.Head }
 
 // release closes the loop's own descriptors.
 func (lp *loop) release() {
@@ -272,7 +281,7 @@ func (lp *loop) run() {
 		for i := range n {
 			lp.serve(int(lp.events[i].Fd))
 		}
-		if lp.now.Sub(lp.swept) >= sweeping {
+		if !lp.soonest.IsZero() && !lp.now.Before(lp.nextSweep()) {
 			lp.sweep()
 		}
 		if lp.drained && len(lp.clients) == 0 {
@@ -282,17 +291,26 @@ func (lp *loop) run() {
 	}
 }
 
+// nextSweep is when deadlines are to be looked at, if there are any: not all the
+// time, since that takes a look at every connection.
+func (lp *loop) nextSweep() time.Time {
+	if t := lp.swept.Add(sweeping); t.After(lp.soonest) {
+		return t
+	}
+	return lp.soonest
+}
+
 // wait returns how many events there are, when there are some or deadlines are to be
 // looked at.
 func (lp *loop) wait() (n int) {
 	if n = lp.poll(); n > 0 {
 		return n
 	}
-	if len(lp.clients) == 0 && lp.resting.IsZero() {
-		_ = lp.file.SetReadDeadline(time.Time{})
-	} else {
-		_ = lp.file.SetReadDeadline(time.Now().Add(sweeping)) // a deadline can always be set for an epoll
+	var until time.Time
+	if !lp.soonest.IsZero() {
+		until = lp.nextSweep()
 	}
+	_ = lp.file.SetReadDeadline(until) // a deadline can always be set for an epoll
 	err := lp.raw.Read(func(uintptr) bool {
 		n = lp.poll()
 		return n > 0
@@ -345,6 +363,7 @@ func (lp *loop) open() {
 		lp.unwatch(lp.accepting)
 		syscall.Close(lp.accepting)
 		lp.accepting, lp.resting = -1, time.Time{}
+		close(lp.quiet)
 	}
 	for _, c := range box {
 		lp.take(c)
@@ -354,7 +373,11 @@ func (lp *loop) open() {
 	}
 	lp.drained = true
 	for _, c := range lp.clients {
-		if c.mode != taking || cutting {
+		switch {
+		case cutting:
+			lp.cut = lp.cut || c.mode == taking
+			lp.close(c)
+		case c.mode != taking && c.mode != draining:
 			lp.close(c)
 		}
 	}
@@ -382,11 +405,21 @@ func (lp *loop) rest(c *client) {
 	c.mode, c.due = resting, lp.after(lp.listener.options.Idle)
 }
 
+// after returns the time when d has passed; there is none for no d. It is for what
+// is looked at by sweep.
 func (lp *loop) after(d time.Duration) time.Time {
 	if d <= 0 {
 		return time.Time{}
 	}
-	return lp.now.Add(d)
+	t := lp.now.Add(d)
+	lp.sooner(t)
+	return t
+}
+
+func (lp *loop) sooner(t time.Time) {
+	if lp.soonest.IsZero() || t.Before(lp.soonest) {
+		lp.soonest = t
+	}
 }
 
 // accept takes the connections that have come, and gives each loop its share.
@@ -400,7 +433,7 @@ func (lp *loop) accept() {
 		case syscall.EAGAIN:
 			return
 		default: // most likely no descriptor is left: the next may come free any moment
-			lp.resting = lp.now.Add(breather)
+			lp.resting = lp.after(breather)
 			lp.unwatch(lp.accepting)
 			return
 		}
@@ -620,12 +653,8 @@ func (lp *loop) send(c *client) {
 		lp.listener.answers.put(c.answer)
 		c.answer = nil
 	}
-	if c.closes {
+	if c.closes || lp.drained {
 		lp.linger(c)
-		return
-	}
-	if lp.drained {
-		lp.close(c)
 		return
 	}
 	c.mode = resting
@@ -737,12 +766,17 @@ func (lp *loop) handOver(c *client) {
 	delete(lp.clients, c.fd)
 	file := os.NewFile(uintptr(c.fd), "connection")
 	inner, err := net.FileConn(file)
+	if err != nil { // most likely no descriptor is left
+		lp.listener.refused(c.remote(), noRoom)
+		_, _ = sysWrite(c.fd, noRoom.problem(lp.now)) // to a client that takes it
+		_, _ = sysRead(c.fd, lp.in)                   // see linger: without a descriptor there is no waiting for more
+	}
 	file.Close() // inner has a descriptor of its own
 	if err != nil {
 		lp.listener.clients.leave(c.client)
 		return
 	}
-	out := &Conn{Conn: inner, listener: lp.listener, client: c.client, home: lp, peer: c.text, in: c.in}
+	out := &Conn{Conn: inner, listener: lp.listener, client: c.client, home: lp, address: c.address, peer: c.text, in: c.in}
 	if !lp.listener.offer(out) {
 		out.Close()
 	}
@@ -751,8 +785,6 @@ func (lp *loop) handOver(c *client) {
 // takeBack is the end of handOver's way: the connection waits for its next request
 // here again.
 func (lp *loop) takeBack(c *Conn) error {
-	c.peer = c.remote()
-	address, _ := c.Conn.RemoteAddr().(*net.TCPAddr)
 	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		return c.close(true)
@@ -762,25 +794,28 @@ func (lp *loop) takeBack(c *Conn) error {
 		return c.close(true)
 	}
 	err = c.Conn.Close()
-	back := &client{fd: fd, client: c.client, text: c.peer, in: bytes.Clone(c.in)}
-	if address != nil {
-		back.address = address.AddrPort()
-	}
-	lp.give(back)
+	lp.give(&client{fd: fd, client: c.client, address: c.address, text: c.peer, in: bytes.Clone(c.in)})
 	return err
 }
 
 // sweep closes the connections whose time has passed.
 func (lp *loop) sweep() {
-	lp.swept = lp.now
-	if !lp.resting.IsZero() && lp.now.After(lp.resting) {
+	lp.swept, lp.soonest = lp.now, time.Time{}
+	switch {
+	case lp.resting.IsZero():
+	case lp.now.Before(lp.resting):
+		lp.sooner(lp.resting)
+	case lp.watch(lp.accepting, syscall.EPOLLIN) == nil:
 		lp.resting = time.Time{}
-		if err := lp.watch(lp.accepting, syscall.EPOLLIN); err != nil {
-			lp.resting = lp.now.Add(breather)
-		}
+	default:
+		lp.resting = lp.after(breather)
 	}
 	for _, c := range lp.clients {
-		if c.due.IsZero() || lp.now.Before(c.due) {
+		if c.due.IsZero() {
+			continue
+		}
+		if lp.now.Before(c.due) {
+			lp.sooner(c.due)
 			continue
 		}
 		if c.mode == heading {
@@ -809,6 +844,9 @@ func (lp *loop) forget(c *client) {
 
 // end gives back everything that the loop has.
 func (lp *loop) end() {
+	if lp.accepting >= 0 {
+		close(lp.quiet)
+	}
 	lp.mu.Lock()
 	lp.stopped = true
 	box := lp.box

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,18 +34,12 @@ func TestSilenceAfterAnAnswerOfTheHouse(t *testing.T) {
 	for name, target := range map[string]string{"door": "/quick/", "house": "/slow"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &server{}
-				s.Server = &http.Server{Handler: s, ConnState: func(c net.Conn, state http.ConnState) {
-					if state == http.StateIdle {
-						c.(*Conn).Idle()
-					}
-				}}
 				near, far := net.Pipe()
 				defer far.Close()
 				l := &one{make(chan net.Conn, 1), make(chan struct{})}
 				l.conn <- near
-				go s.Serve(NewListener(l, Options{Silence: silence, Answer: s.answer}))
-				defer s.Close()
+				s := start(t, l, Options{Silence: silence})
+				defer s.stop(t)
 
 				r := bufio.NewReader(far)
 				io.WriteString(far, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
