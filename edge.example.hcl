@@ -141,9 +141,13 @@ log {
 #   # What all keys begin with. Fleets that share a Redis need different ones.
 #   prefix = "edge:"
 #
-#   # How long a request may wait for one answer of Redis. When it takes longer, or
-#   # fails, the node goes on with what it has in memory. A count of a limit is waited
-#   # for a third as long.
+#   # How long a request waits for a look-up in Redis; then it goes to the origin. The
+#   # answer may still come, for the next request. Until one comes, none waits.
+#   patience = "5ms"
+#
+#   # A command that takes longer than this has failed. After three in a row the node
+#   # goes on with what it has in memory, until Redis answers a probe. A count of a
+#   # limit is waited for a third as long.
 #   timeout = "20ms"
 #
 #   # A node that has not read the log of purges for so long asks the origin before it

@@ -98,7 +98,8 @@ func (d *Door) Answered(a *wire.Answer, written int64) {
 		rec.FirstByte = rec.Total
 	}
 	if d.Client != nil {
-		rec.Method, rec.Host, rec.URL = a.Method, a.Host, a.Target // now: the request may have been read again
+		rec.Method, rec.URL = a.Method, a.Target // now: the request may have been read again
+		rec.Host, _ = normalAuthority(a.Host, "http")
 		rec.UserAgent = q.userAgent()
 	}
 	d.Observer.Done(rec)
