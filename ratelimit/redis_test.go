@@ -205,7 +205,8 @@ func TestRedisGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		return node(t, Options{Redis: c, Nodes: func() int { return 4 }, Policies: []Policy{p}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		// Patience enough for a machine that is busy: what is late is not counted there.
+		return node(t, Options{Redis: c, Patience: 300 * time.Millisecond, Nodes: func() int { return 4 }, Policies: []Policy{p}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	}
 	gates := make(map[string]*rig)
 	for _, p := range policies() {
@@ -227,8 +228,8 @@ func TestRedisGone(t *testing.T) {
 				}
 				slowest = max(slowest, time.Since(began))
 			}
-			// The deadline is 10ms; a client that ignored it would wait for seconds.
-			if slowest > time.Second {
+			// One waits for as long as there is patience, and nobody after that.
+			if slowest > 2*time.Second {
 				t.Errorf("%s: a decision took %v", name, slowest)
 			}
 			t.Logf("%s, %s: the slowest decision took %v", key, name, slowest)
