@@ -36,9 +36,9 @@ type Peer struct {
 // the one that the others are compared with.
 var peers = []Peer{
 	{Name: "nginx", Program: "nginx", Start: startNginx, PerKey: 5632},
-	{Name: "haproxy", Program: "haproxy", Start: startHAProxy, PerKey: 3200},
-	{Name: "trafficserver", Program: "traffic_server", Start: startTrafficServer, PerKey: 5000, Settle: 2},
-	{Name: "varnish", Program: "varnishd", Start: startVarnish, PerKey: 3500},
+	{Name: "haproxy", Program: "haproxy", Start: startHAProxy, PerKey: 2900},
+	{Name: "trafficserver", Program: "traffic_server", Start: startTrafficServer, PerKey: 4400, Settle: 2},
+	{Name: "varnish", Program: "varnishd", Start: startVarnish, PerKey: 2700},
 }
 
 // Need is what a work asks of a server, which is to be sized for it.
@@ -62,6 +62,7 @@ func (n Need) deadline() int {
 // Place is where a server is started.
 type Place struct {
 	Dir    string // its own, in memory where possible
+	Disk   string // its own, wherever temporary files are
 	Origin string // host:port
 	Need   Need
 }
@@ -77,7 +78,7 @@ type Server struct {
 type Runner struct {
 	Peer
 	*Server
-	dir string
+	dirs []string
 }
 
 // ours tells whether it is a build of edge.
@@ -158,9 +159,15 @@ func (b *Bench) measure(ctx context.Context, work Work) (tables []Table, err err
 // others are left out. What it has started it returns with an error too, to be
 // stopped.
 func (b *Bench) start(ctx context.Context, need Need) (runners []Runner, left []string, err error) {
-	promised := int64(0) // to those that have not filled up yet
-	for _, peer := range b.all {
+	promised := int64(0) // to those that have not filled up yet; ours come first
+	for _, peer := range b.all[len(b.all)-len(b.builds):] {
+		promised += int64(need.Keys) * peer.PerKey
+	}
+	for i, peer := range b.all {
 		size := int64(need.Keys) * peer.PerKey
+		if i >= len(b.all)-len(b.builds) {
+			promised -= size
+		}
 		free, err := available()
 		if err != nil {
 			return runners, left, err
@@ -175,11 +182,15 @@ func (b *Bench) start(ctx context.Context, need Need) (runners []Runner, left []
 		if err != nil {
 			return runners, left, err
 		}
-		server, err := peer.Start(ctx, Place{Dir: dir, Origin: b.lab.Origin, Need: need})
+		disk, err := os.MkdirTemp("", "edge-bench-"+peer.Name+"-")
 		if err != nil {
-			return runners, left, errors.Join(fmt.Errorf("start %s: %w", peer.Name, err), os.RemoveAll(dir))
+			return runners, left, err
 		}
-		runners = append(runners, Runner{Peer: peer, Server: server, dir: dir})
+		server, err := peer.Start(ctx, Place{Dir: dir, Disk: disk, Origin: b.lab.Origin, Need: need})
+		if err != nil {
+			return runners, left, errors.Join(fmt.Errorf("start %s: %w", peer.Name, err), os.RemoveAll(dir), os.RemoveAll(disk))
+		}
+		runners = append(runners, Runner{Peer: peer, Server: server, dirs: []string{dir, disk}})
 	}
 	return runners, left, nil
 }
@@ -188,7 +199,10 @@ func (b *Bench) start(ctx context.Context, need Need) (runners []Runner, left []
 func stop(runners []Runner) error {
 	var failures []error
 	for _, runner := range runners {
-		failures = append(failures, runner.Stop(), os.RemoveAll(runner.dir))
+		failures = append(failures, runner.Stop())
+		for _, dir := range runner.dirs {
+			failures = append(failures, os.RemoveAll(dir))
+		}
 	}
 	return errors.Join(failures...)
 }

@@ -10,7 +10,7 @@ import (
 
 // trafficServerConfig is Traffic Server with one thread for the network, objects of
 // every size in its RAM cache, and nothing logged. The cache that it insists to have
-// on a disk is in memory too. It stays the user that it is: "nobody" may not enter the
+// on a disk is in memory too, as long as it is small. It stays the user that it is: "nobody" may not enter the
 // directory, which is ours alone.
 const trafficServerConfig = `CONFIG proxy.config.http.server_ports STRING {{port}}:ip-in={{host}}
 CONFIG proxy.config.admin.user_id STRING #-1
@@ -20,9 +20,10 @@ CONFIG proxy.config.exec_thread.limit INT 1
 CONFIG proxy.config.task_threads INT 1
 CONFIG proxy.config.accept_threads INT 0
 CONFIG proxy.config.cache.threads_per_disk INT 1
-CONFIG proxy.config.cache.min_average_object_size INT 2048
+CONFIG proxy.config.cache.min_average_object_size INT 1024
 CONFIG proxy.config.cache.ram_cache.size INT {{ram}}
 CONFIG proxy.config.cache.ram_cache.algorithm INT 1
+CONFIG proxy.config.cache.ram_cache.use_seen_filter INT 0
 CONFIG proxy.config.cache.ram_cache_cutoff INT 8388608
 CONFIG proxy.config.log.logging_enabled INT 0
 CONFIG proxy.config.http.insert_response_via_str INT 0
@@ -54,11 +55,15 @@ cachedir: {{dir}}
 `
 
 func startTrafficServer(ctx context.Context, place Place) (*Server, error) {
-	room := 512 + place.Need.Keys*2/1024 // an object of 1 KiB takes less than two, with its head
+	room := 512 + place.Need.Keys*5/1024 // an object of 1 KiB takes more than four
+	storage := place.Dir
+	if place.Need.Keys > 100_000 { // twice in memory is too much; the RAM cache holds all
+		storage = place.Disk
+	}
 	for name, text := range map[string]string{
 		"runroot.yaml":   strings.ReplaceAll(trafficServerPlaces, "{{dir}}", place.Dir),
 		"remap.config":   "map / http://" + place.Origin + "/\n",
-		"storage.config": fmt.Sprintf("%s %dM\n", place.Dir, room),
+		"storage.config": fmt.Sprintf("%s %dM\n", storage, room),
 		"plugin.config":  "",
 		"ip_allow.yaml":  "ip_allow:\n  - apply: in\n    ip_addrs: 127.0.0.1\n    action: allow\n    methods: ALL\n",
 	} {
