@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -223,7 +224,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	x.rec.Err = err
-	if x.r.Context().Err() != nil {
+	// A body that is malformed or late ends the request's context, too, and yet its
+	// sender is still there.
+	if x.r.Context().Err() != nil && (!clientFault(err) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		x.rec.Outcome, x.rec.Reason = Canceled, reasonClientGone
 		panic(http.ErrAbortHandler)
 	}
@@ -245,11 +248,10 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 // the error says.
 func failureOf(err error) (status int, why rfc9111.Reason, title string) {
 	var timeout interface{ Timeout() bool }
-	var fault interface{ ClientFault() bool }
 	switch {
-	case errors.As(err, &fault) && fault.ClientFault() && errors.Is(err, os.ErrDeadlineExceeded):
+	case clientFault(err) && errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusRequestTimeout, reasonBadRequest, "The request body did not arrive in time."
-	case errors.As(err, &fault) && fault.ClientFault():
+	case clientFault(err):
 		return http.StatusBadRequest, reasonBadRequest, "The request body is malformed or was cut short."
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return http.StatusGatewayTimeout, reasonOriginTimeout, "The origin did not answer in time."
@@ -258,6 +260,12 @@ func failureOf(err error) (status int, why rfc9111.Reason, title string) {
 	default:
 		return http.StatusBadGateway, reasonOriginProtocol, "The origin's answer cannot be used."
 	}
+}
+
+// clientFault tells whether the request's own body was the cause.
+func clientFault(err error) bool {
+	var fault interface{ ClientFault() bool }
+	return errors.As(err, &fault) && fault.ClientFault()
 }
 
 // unreachable tells whether the origin was refused, reset or timed out, as
