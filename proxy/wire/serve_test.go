@@ -38,7 +38,7 @@ func eachDriver(t *testing.T, test func(t *testing.T, listen func() net.Listener
 	}
 }
 
-// server serves paths below /quick/ at the door, all others by net/http. Both say
+// server serves paths below /quick/ and /long/ at the door, all others by net/http. Both say
 // which they are, and what they saw.
 type server struct {
 	*http.Server
@@ -122,6 +122,10 @@ func (s *server) reasons() []string {
 }
 
 func (s *server) answer(a *Answer) bool {
+	if long(a) {
+		s.quick.Add(1)
+		return true
+	}
 	if !strings.HasPrefix(a.Target, "/quick/") {
 		return false
 	}
@@ -416,13 +420,20 @@ func TestHalfClosed(t *testing.T) {
 func TestClientThatLeaves(t *testing.T) {
 	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
 		entered, left := make(chan struct{}), make(chan struct{})
-		s := serve(t, listen(), Options{Answer: func(*Answer) bool { return false }})
-		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l := listen()
+		door, err := NewListener(l, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{ConnState: tell, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			close(entered)
 			<-r.Context().Done()
 			close(left)
-		})
-		c, _ := dial(t, s.address)
+		})}
+		go server.Serve(door)
+		defer door.Drain(t.Context())
+		defer server.Close()
+		c, _ := dial(t, l.Addr().String())
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		<-entered
 		c.Close()
@@ -492,8 +503,7 @@ func expectLong(t *testing.T, r *bufio.Reader, size int) {
 // client that takes little at a time, with others before, between and behind them.
 func TestLongAnswers(t *testing.T) {
 	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
-		var s *server
-		s = serve(t, listen(), Options{Silence: time.Minute, Answer: func(a *Answer) bool { return long(a) || s.answer(a) }})
+		s := serve(t, listen(), Options{Silence: time.Minute})
 		c, r := dial(t, s.address)
 		c.SetReadBuffer(128 << 10)
 		sizes := []int{5, 3 << 20, 100, 20 << 10, 4 << 20, 17, 1 << 20}

@@ -1,0 +1,543 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func listenTCP(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// descriptors counts the open files of the process.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// nothingLeft waits until there are no more goroutines and descriptors than before.
+func nothingLeft(t *testing.T, goroutines, files int) {
+	t.Helper()
+	for range 1000 {
+		if runtime.NumGoroutine() <= goroutines && descriptors(t) <= files {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	t.Errorf("%d goroutines, before %d; %d descriptors, before %d\n%s", runtime.NumGoroutine(), goroutines, descriptors(t), files, stacks)
+}
+
+// TestStress: clients that do whatever clients do, while the listener is hushed,
+// closed and drained. All that is answered is answered rightly, and nothing is left.
+func TestStress(t *testing.T) {
+	for _, processors := range []int{1, 4} {
+		t.Run(fmt.Sprint(processors), func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
+			for seed := range uint64(4) {
+				stress(t, seed)
+			}
+		})
+	}
+}
+
+func stress(t *testing.T, seed uint64) {
+	goroutines, files := runtime.NumGoroutine(), descriptors(t)
+	s := start(t, listenTCP(t), Options{
+		Head: 20 * time.Second, Idle: 20 * time.Second, Silence: 20 * time.Second,
+		Limits: Limits{Head: 4096}, PerClient: 1000,
+	})
+	close(s.gate)
+	var clients sync.WaitGroup
+	over := make(chan struct{}) // nothing more is promised to clients
+	for i := range 40 {
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		clients.Go(func() {
+			for range 5 {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if err := (&customer{random}).visit(s.address); err != nil {
+					select {
+					case <-over:
+						return
+					default:
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	random := rand.New(rand.NewPCG(seed, 1000))
+	if seed == 0 {
+		clients.Wait()
+	}
+	time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond) // any moment will do
+	close(over)
+	if random.IntN(2) == 0 {
+		s.door.Hush()
+		time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+	}
+	patience := time.Duration(random.IntN(1000)) * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		s.Close()
+	}
+	<-s.served
+	_ = s.door.Drain(ctx)
+	clients.Wait()
+	until(t, func() bool { return s.door.Connections() == 0 })
+	for client, n := range s.door.clients.each {
+		t.Errorf("%v is counted %d times", client, n)
+	}
+	nothingLeft(t, goroutines, files)
+	if quick, answered := s.quick.Load(), s.answered.Load(); answered < quick {
+		t.Errorf("%d answers, and told of %d", quick, answered)
+	}
+}
+
+// customer is a client of TestStress.
+type customer struct{ random *rand.Rand }
+
+// visit has one connection's conversation, or breaks off. It returns an error when
+// what came back is wrong.
+func (u *customer) visit(address string) error {
+	var said, want strings.Builder
+	for range 1 + u.random.IntN(20) {
+		n := u.random.IntN(1 << 20)
+		switch u.random.IntN(8) {
+		case 0:
+			fmt.Fprintf(&said, "GET /slow/%d HTTP/1.1\r\nHost: a\r\n\r\n", n)
+			want.WriteString(wrote(fmt.Sprintf("house(): GET /slow/%d ", n)))
+		case 1:
+			body := strings.Repeat("b", n%5000)
+			fmt.Fprintf(&said, "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+			want.WriteString(wrote(fmt.Sprintf("house(%s): POST /slow ", body)))
+		case 2:
+			n /= 2
+			fmt.Fprintf(&said, "GET /long/%d HTTP/1.1\r\nHost: a\r\n\r\n", n)
+			fmt.Fprintf(&want, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", n)
+			for ; n > 0; n -= min(n, len(longChunk)) {
+				want.Write(longChunk[:min(n, len(longChunk))])
+			}
+		default:
+			fmt.Fprintf(&said, "GET /quick/%d HTTP/1.1\r\nHost: a\r\n\r\n", n)
+			want.WriteString(wrote(fmt.Sprintf("door: GET /quick/%d ", n)))
+		}
+	}
+	dialed, err := net.Dial("tcp", address)
+	if err != nil {
+		return fmt.Errorf("dialing: %w", err)
+	}
+	c := dialed.(*net.TCPConn)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	if u.random.IntN(4) == 0 {
+		c.SetReadBuffer(256 << 10)
+	}
+	text, end := said.String(), u.random.IntN(8)
+	switch end {
+	case 0: // leaves in the middle, with an answer or without
+		io.WriteString(c, text[:u.random.IntN(len(text))])
+		if u.random.IntN(2) == 0 {
+			c.SetDeadline(time.Now().Add(100 * time.Millisecond)) // it may be that neither has more to say
+			io.CopyN(io.Discard, c, int64(u.random.IntN(10000)))
+		}
+		if u.random.IntN(2) == 0 {
+			c.SetLinger(0)
+		}
+		return nil
+	case 1: // ends with what is refused
+		text += "GET /# HTTP/1.1\r\nHost: a\r\n\r\n"
+	case 2: // ends with a tunnel
+		text += "GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nechoed"
+		want.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nechoed")
+	}
+	most := 1 + u.random.IntN(20000)
+	go func() {
+		for ; len(text) > 0; text = text[min(len(text), most):] {
+			c.Write([]byte(text[:min(len(text), most)]))
+		}
+		if end != 1 {
+			c.CloseWrite()
+		}
+	}()
+	heard, err := io.ReadAll(c)
+	if err != nil {
+		return fmt.Errorf("after %d bytes of %d: %w", len(heard), want.Len(), err)
+	}
+	rest, ok := strings.CutPrefix(string(heard), want.String())
+	if !ok || end == 1 != strings.HasPrefix(rest, "HTTP/1.1 400 ") || end != 1 && rest != "" {
+		return fmt.Errorf("heard %d bytes, wanted %d; then %.300q", len(heard), want.Len(), rest)
+	}
+	return nil
+}
+
+// wrote is an answer of server's.
+func wrote(body string) string {
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: text/plain\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n%s", len(body), body)
+}
+
+// TestConnectionComesHome: a connection that net/http has served goes back to its
+// loop when it is idle, and has no goroutine then.
+func TestConnectionComesHome(t *testing.T) {
+	s := serve(t, listenTCP(t), Options{})
+	c, r := dial(t, s.address)
+	for range 3 {
+		goroutines := runtime.NumGoroutine()
+		io.WriteString(c, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "house(): GET /slow ")
+		until(t, func() bool { return runtime.NumGoroutine() <= goroutines })
+		if n := s.door.Connections(); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+		io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "door: GET /quick/1 ")
+	}
+	io.WriteString(c, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n") // and at once when all it asks for is answered at the door
+	expect(t, r, "GET", "house(): GET /slow ")
+	start := time.Now()
+	for range settled + 1 {
+		io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "door: GET /quick/1 ")
+	}
+	if waited := time.Since(start); waited > 30*time.Second {
+		t.Errorf("it took %v", waited)
+	}
+}
+
+// TestLoopDeadlines: as TestDeadlines, for connections of a loop.
+func TestLoopDeadlines(t *testing.T) {
+	const short, ever = 100 * time.Millisecond, time.Hour
+	for name, test := range map[string]struct {
+		o      Options
+		say    string
+		reason string
+	}{
+		"nothing said":                  {Options{Idle: short, Head: ever}, "", ""},
+		"one request":                   {Options{Idle: short, Head: ever}, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n", ""},
+		"half a head":                   {Options{Idle: ever, Head: short}, "GET /quick/1 HT", ReasonHeadTimeout},
+		"half a next head":              {Options{Idle: ever, Head: short}, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\nG", ReasonHeadTimeout},
+		"back from net/http":            {Options{Idle: short, Head: ever}, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", ""},
+		"too slow a head with net/http": {Options{Idle: ever, Head: short}, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\nG", ReasonHeadTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, listenTCP(t), test.o)
+			start := time.Now()
+			c, r := dial(t, s.address)
+			io.WriteString(c, test.say)
+			if _, err := io.Copy(io.Discard, r); err != nil { // the other side ends
+				t.Error(err)
+			}
+			if waited := time.Since(start); waited < short {
+				t.Errorf("given up after %v", waited)
+			}
+			if got := strings.Join(s.reasons(), " "); got != test.reason {
+				t.Errorf("refused for %q, want %q", got, test.reason)
+			}
+		})
+	}
+}
+
+// TestHeadGetsItsTimeOnce: a client that sends a head byte by byte is given up all
+// the same.
+func TestHeadGetsItsTimeOnce(t *testing.T) {
+	s := serve(t, listenTCP(t), Options{Head: 300 * time.Millisecond})
+	c, _ := dial(t, s.address)
+	start := time.Now()
+	for _, err := io.WriteString(c, "GET /"); err == nil; _, err = io.WriteString(c, "a") {
+		time.Sleep(20 * time.Millisecond)
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("never given up")
+		}
+	}
+	if got := strings.Join(s.reasons(), " "); got != ReasonHeadTimeout {
+		t.Errorf("refused for %q", got)
+	}
+}
+
+// TestLoopSilence: a client that takes nothing is given up, one that takes little by
+// little is not.
+func TestLoopSilence(t *testing.T) {
+	const size = 16 << 20
+	s := serve(t, listenTCP(t), Options{Silence: time.Second, Answer: long})
+	silent, _ := dial(t, s.address)
+	slow, r := dial(t, s.address)
+	for _, c := range []net.Conn{silent, slow} {
+		fmt.Fprintf(c, "GET /long/%d HTTP/1.1\r\nHost: a\r\n\r\n", size)
+	}
+	start, got := time.Now(), int64(0)
+	for s.answered.Load() == 0 {
+		n, err := io.CopyN(io.Discard, r, 64<<10)
+		if got += n; err != nil {
+			t.Fatal(err)
+		}
+		if got > size/2 {
+			got = 0
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	until(t, func() bool { return s.door.Connections() == 1 })
+	if waited := time.Since(start); waited < time.Second {
+		t.Errorf("given up after %v", waited)
+	}
+	if n, err := io.Copy(io.Discard, io.LimitReader(r, 1<<20)); n != 1<<20 || err != nil {
+		t.Errorf("%d bytes and %v", n, err)
+	}
+}
+
+// TestHushIsDone: when Hush has returned, no connection is accepted any more, and
+// those that are open are served as before.
+func TestHushIsDone(t *testing.T) {
+	for range 20 {
+		s := start(t, listenTCP(t), Options{})
+		c, r := dial(t, s.address)
+		io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "door: GET /quick/1 ")
+		s.door.Hush()
+		if late, err := net.Dial("tcp", s.address); err == nil {
+			late.Close()
+			t.Fatal("a connection was taken after Hush")
+		}
+		s.door.Hush() // makes no difference
+		io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "door: GET /quick/1 ")
+		expect(t, r, "GET", "house(): GET /slow ")
+		s.stop(t)
+		s.door.Hush()
+		expectEnd(t, r)
+	}
+}
+
+// TestCloseEndsWhatIsOffered: a connection that nobody has accepted is closed and
+// counted out.
+func TestCloseEndsWhatIsOffered(t *testing.T) {
+	goroutines, files := runtime.NumGoroutine(), descriptors(t)
+	l := listenTCP(t)
+	door, err := NewListener(l, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	for range 3 {
+		c, _ := dial(t, l.Addr().String())
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		conns = append(conns, c)
+	}
+	until(t, func() bool {
+		door.mu.Lock()
+		defer door.mu.Unlock()
+		return len(door.offered) == 3
+	})
+	if n := door.Connections(); n != 3 {
+		t.Errorf("%d connections", n)
+	}
+	accepted, err := door.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := door.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := door.Accept(); err != net.ErrClosed {
+		t.Errorf("accepted with %v", err)
+	}
+	if err := door.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := door.Connections(); n != 1 {
+		t.Errorf("%d connections are left, want the accepted one", n)
+	}
+	accepted.Close()
+	accepted.Close()
+	if n := door.Connections(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	nothingLeft(t, goroutines, files)
+}
+
+// TestPeerThatHasReset: a connection that its client has reset is still that
+// client's: nobody is to be taken for somebody without an address.
+func TestPeerThatHasReset(t *testing.T) {
+	for range 50 {
+		l := listenTCP(t)
+		resume := make(chan struct{})
+		door, err := NewListener(l, Options{Answer: func(*Answer) bool { <-resume; return false }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _ := dial(t, l.Addr().String())
+		want := c.LocalAddr().String()
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		time.Sleep(time.Millisecond)
+		c.SetLinger(0)
+		c.Close()
+		close(resume)
+		conn, err := door.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.RemoteAddr(); got == nil || got.String() != want {
+			t.Errorf("the peer is %v, want %s", got, want)
+		}
+		conn.Close()
+		door.Close()
+		door.Drain(t.Context())
+	}
+}
+
+// TestIdleLoopRests: connections that wait take no processor time.
+func TestIdleLoopRests(t *testing.T) {
+	s := serve(t, listenTCP(t), Options{Idle: time.Hour, Head: time.Hour, Silence: time.Hour, Answer: nil})
+	for i := range 100 {
+		c, r := dial(t, s.address)
+		switch i % 20 {
+		default: // says nothing
+		case 1, 2, 3:
+			io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+			expect(t, r, "GET", "door: GET /quick/1 ")
+		case 4:
+			io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /quick/hal")
+			expect(t, r, "GET", "door: GET /quick/1 ")
+		case 5:
+			io.WriteString(c, strings.Repeat("GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n", 50000)) // and reads nothing
+		}
+	}
+	spent := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	best := time.Hour
+	for range 5 { // other tests' leftovers may still be at work
+		before := spent()
+		time.Sleep(time.Second)
+		if best = min(best, spent()-before); best < 20*time.Millisecond {
+			return
+		}
+	}
+	t.Errorf("100 connections that wait take %v of a second", best)
+}
+
+// TestNoDescriptorLeft: when no descriptor is left, connections wait to be accepted
+// until one is, those that are open are served, and who needs another is told so.
+func TestNoDescriptorLeft(t *testing.T) {
+	s := serve(t, listenTCP(t), Options{})
+	c, r := dial(t, s.address)
+	io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+	expect(t, r, "GET", "door: GET /quick/1 ")
+	other, ro := dial(t, s.address)
+	io.WriteString(other, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+	expect(t, ro, "GET", "door: GET /quick/1 ")
+
+	waiting, err := net.Dial("tcp", s.address) // takes the last but one, and its other side the last
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting.Close()
+	until(t, func() bool { return s.door.Connections() == 2 })
+	late, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(late)
+
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	highest := 0
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		var fd int
+		fmt.Sscan(f.Name(), &fd)
+		highest = max(highest, fd)
+	}
+	full := before
+	full.Cur = uint64(highest + 1)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &full); err != nil {
+		t.Fatal(err)
+	}
+	var fill []int
+	restore := sync.OnceFunc(func() {
+		for _, fd := range fill {
+			syscall.Close(fd)
+		}
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before)
+	})
+	defer restore()
+	for {
+		fd, err := syscall.Dup(late)
+		if err != nil {
+			break
+		}
+		fill = append(fill, fd)
+	}
+	port := s.door.Addr().(*net.TCPAddr).Port
+	if err := syscall.Connect(late, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	const request = "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n"
+	if _, err := syscall.Write(late, []byte(request)); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c, request)
+	expect(t, r, "GET", "door: GET /quick/1 ")
+	io.WriteString(other, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+	expectRefusal(t, ro, noRoom)
+	time.Sleep(2 * breather) // it may be tried again, in vain
+	io.WriteString(c, request)
+	expect(t, r, "GET", "door: GET /quick/1 ")
+	restore()
+	answer := make([]byte, 4096)
+	if n, err := syscall.Read(late, answer); err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 200 OK\r\n") {
+		t.Errorf("the connection that waited got %q and %v", answer[:max(n, 0)], err)
+	}
+}
+
+// TestLargeHeads: heads may be larger than what a loop reads at once, and come in
+// pieces behind an answer that waits.
+func TestLargeHeads(t *testing.T) {
+	const limit = 3 << 20
+	s := serve(t, listenTCP(t), Options{Limits: Limits{Head: limit}})
+	s.MaxHeaderBytes = limit
+	head := "GET /quick/1 HTTP/1.1\r\nHost: a\r\nX-Large: "
+	head += strings.Repeat("l", limit-len(head)-4) + "\r\n\r\n"
+	c, r := dial(t, s.address)
+	go io.WriteString(c, head+head+head[:len(head)-5]+"ll\r\n\r\n")
+	expect(t, r, "GET", "door: GET /quick/1 ")
+	expect(t, r, "GET", "door: GET /quick/1 ")
+	expectRefusal(t, r, largeHead)
+}
