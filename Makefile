@@ -26,6 +26,7 @@ check: # what can be said without running much
 	go test -run TestImport ./integration
 
 soak: deps # the long tests and those with limits of time: on a machine that does nothing else
+	EDGE_WITHOUT_QUICK=1 go test -race -timeout 20m -count 1 -parallel 4 ./integration
 	EDGE_SOAK=1 go test -timeout 60m -count 1 -run FleetModel ./purge
 	EDGE_SOAK=1 go test -timeout 60m -count 1 -v -run 'InTime|LargeBody|Chaos|Overfilled|FleetModel' ./integration
 
