@@ -141,9 +141,13 @@ log {
 #   # What all keys begin with. Fleets that share a Redis need different ones.
 #   prefix = "edge:"
 #
-#   # How long a request may wait for one answer of Redis. When it takes longer, or
-#   # fails, the node goes on with what it has in memory. A count of a limit is waited
-#   # for half as long.
+#   # How long a request waits for a look-up in Redis; then it goes to the origin. The
+#   # answer may still come, for the next request. Until one comes, none waits.
+#   patience = "5ms"
+#
+#   # A command that takes longer than this has failed. After three in a row the node
+#   # goes on with what it has in memory, until Redis answers a probe. A count of a
+#   # limit is waited for a third as long.
 #   timeout = "20ms"
 #
 #   # A node that has not read the log of purges for so long asks the origin before it
@@ -169,8 +173,8 @@ log {
 #   algorithm = "token_bucket"
 #   burst = 20
 #
-#   # What is counted apart. Without this line the client's address, of IPv6 the first
-#   # so many bits.
+#   # What is counted apart. Without this line the client's address; of IPv6, here too,
+#   # the first so many bits.
 #   key = "${req.client_ip} ${req.header["X-Api-Key"]}"
 #   ipv6_prefix = 64
 #
@@ -349,7 +353,10 @@ cache {
   keep = "1h"
 
   # Error statuses that are stored without explicit freshness, and for how long:
-  # { 404 = "10s", 410 = "10s" }. No lifetime may be longer than negative_max.
+  # { 404 = "10s", 410 = "10s" }. No lifetime may be longer than negative_max. Errors
+  # about the form of one request (406, 408, 411-413, 415-417, 421, 425, 426) are stored
+  # only when they are in this list, and 400 and 403 that are not for no longer than
+  # negative_max, whatever the response says.
   negative     = {}
   negative_max = "10s"
 
@@ -364,7 +371,10 @@ cache {
   max_ranges = 8
 
   # What a rule that makes responses storable by their path expects there. A
-  # response of another type is not stored: it is not what the path promises.
+  # response of another type is not stored: it is not what the path promises. Without
+  # this line that holds for paths that end as those of styles, scripts, images, fonts
+  # and other files do (".css"), where a rule and not the response gives the lifetime.
+  # "*/*" expects nothing.
   # static_type = "text/css"
 
   # What makes requests different, beside site, scheme, host, path and query.

@@ -123,7 +123,8 @@ type Redis struct {
 	CertFile  string        // PEM, of this node; default none
 	KeyFile   string        // PEM
 	Prefix    string        // of all keys; default "edge:"
-	Timeout   time.Duration // of one command that a request waits for; default 20ms
+	Patience  time.Duration // of a request for a look-up; default 5ms, and at most Timeout
+	Timeout   time.Duration // of a command, before it counts as a failure; default 20ms
 	Fence     time.Duration // silence of the purge log after which nothing stored is used unasked; default 10m, zero is never
 	MaxObject int64         // largest object shared; default 8MiB
 	Queue     int           // entries that may wait to be written; default 1024

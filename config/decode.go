@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,8 @@ type decoder struct {
 	tokens  []*tokenBlock     // as read
 	places  map[any]hcl.Range // where the value behind a pointer into the Config was written
 
+	clientIP func(*http.Request) string // what req.client_ip is in the expression that is compiled
+
 	// Some line was refused. What holds its default instead is not compared with
 	// other lines, or one mistake would be reported as several.
 	incomplete bool
@@ -43,7 +46,7 @@ type textAt struct {
 }
 
 func newDecoder(lookup func(string) (string, bool)) *decoder {
-	d := &decoder{lookup: lookup, places: make(map[any]hcl.Range)}
+	d := &decoder{lookup: lookup, places: make(map[any]hcl.Range), clientIP: clientIP}
 	var node Config
 	node, d.origin, d.policies = defaults()
 	d.config = &node

@@ -66,7 +66,7 @@ func defaults() (node Config, origin Origin, policies map[string]Cache) {
 // defaultRedis is what a block redis { } begins with.
 func defaultRedis() Redis {
 	return Redis{
-		Prefix: "edge:", Timeout: 20 * time.Millisecond, Fence: 10 * time.Minute,
+		Prefix: "edge:", Patience: 5 * time.Millisecond, Timeout: 20 * time.Millisecond, Fence: 10 * time.Minute,
 		MaxObject: 8 * mib, Queue: 1024, QueueSize: 64 * mib,
 	}
 }

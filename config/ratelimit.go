@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"math/bits"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +22,7 @@ type limitBlock struct {
 	key   *term     // nil is the client's address
 	rate  *hcl.Range
 	burst *hcl.Range
-	used  bool // some route is under it
+	used  bool // some route that can be reached is under it
 }
 
 // rateLimit reads rate_limit "name" { }.
@@ -36,6 +38,10 @@ func (d *decoder) rateLimit(b *hcl.Block) {
 		"concurrent": d.noting(&concurrent, set(d, &l.Concurrent, d.count(1, 1_000_000_000))),
 		"algorithm":  set(d, &l.Algorithm, d.oneOf("algorithm", "token_bucket", "sliding_window", "fixed_window")),
 		"key": func(e hclsyntax.Expression) {
+			// A client has all addresses of its network: to count each would be to
+			// count none.
+			d.clientIP = func(r *http.Request) string { return clientNetwork(r, l.IPv6Prefix) }
+			defer func() { d.clientIP = clientIP }()
 			if key, ok := d.compileAs(e, kindText); ok {
 				block.key = &key
 				if key.constant {
@@ -77,15 +83,30 @@ func (d *decoder) rateLimit(b *hcl.Block) {
 	if l.Burst == 0 {
 		l.Burst = l.Limit
 	}
+	d.checkBurst(block.burst, l.Burst, l.Limit, l.Period)
+}
+
+// century is how long a burst may take to come back: so far do the counts reach.
+const century = 100 * 365 * 24 * time.Hour
+
+func (d *decoder) checkBurst(at *hcl.Range, burst, limit int64, period time.Duration) {
+	if at == nil || limit == 0 {
+		return
+	}
+	hi, lo := bits.Mul64(uint64(burst), uint64(period))
+	most, least := bits.Mul64(uint64(century), uint64(limit))
+	if hi > most || hi == most && lo > least {
+		d.fault(at, "Out of range", "At this rate a burst of %d takes more than a century to come back.", burst)
+	}
 }
 
 // plan reads plan "name" { } of a rate limit.
 func (d *decoder) plan(block *limitBlock, b *hcl.Block) {
 	plan := RatePlan{Name: b.Labels[0]}
-	var rate *hcl.Range
+	var rate, burst *hcl.Range
 	d.body(b.Body, lines{
 		"rate":  d.rateLine(&plan.Limit, &plan.Period, &rate),
-		"burst": set(d, &plan.Burst, d.count(1, 1_000_000_000)),
+		"burst": d.noting(&burst, set(d, &plan.Burst, d.count(1, 1_000_000_000))),
 		"when": func(e hclsyntax.Expression) {
 			when, ok := d.compileAs(e, kindTruth)
 			if !ok {
@@ -101,6 +122,10 @@ func (d *decoder) plan(block *limitBlock, b *hcl.Block) {
 	if plan.Burst == 0 {
 		plan.Burst = plan.Limit
 	}
+	if burst != nil && block.limit.Algorithm != "token_bucket" {
+		d.fault(burst, "Contradiction", "Only the algorithm \"token_bucket\" has a burst.")
+	}
+	d.checkBurst(burst, plan.Burst, plan.Limit, plan.Period)
 	block.limit.Plans = append(block.limit.Plans, plan)
 }
 
@@ -118,7 +143,7 @@ func (d *decoder) resolveLimits() {
 			d.fault(&block.at, "Missing block", `The limit %q is counted in Redis: write redis { url = "redis://..." }.`, l.Name)
 		}
 		if !block.used && !d.failed() {
-			d.warn(&block.at, "Unused limit", "No site or route has the limit %q in its rate_limits.", l.Name)
+			d.warn(&block.at, "Unused limit", "No site or route that requests reach has the limit %q in its rate_limits.", l.Name)
 		}
 		d.config.RateLimits = append(d.config.RateLimits, *l)
 	}
@@ -144,7 +169,7 @@ func (d *decoder) limitsOf(site *siteBlock, route *routeBlock) []string {
 			d.fault(&name.at, "Unknown limit", "There is no rate_limit named %q.%s", name.text, didYouMean(name.text, known))
 			continue
 		}
-		d.limits[i].used = true
+		d.limits[i].used = d.limits[i].used || !route.hidden
 		names = append(names, name.text)
 	}
 	return names

@@ -96,6 +96,9 @@ func TestRateLimitFindings(t *testing.T) {
 		{`rate = "1/5"`, `unit`},
 		{"rate = \"1/s\"\nburst = 0", `from 1`},
 		{"rate = \"1/s\"\nburst = 2\nalgorithm = \"fixed_window\"", `Only the algorithm`},
+		{"rate = \"1/24h\"\nburst = 36501", `century`},
+		{"rate = \"1/s\"\nplan \"a\" {\n rate = \"1/24h\"\n burst = 36501\n when = req.host == \"a\"\n}", `century`},
+		{"rate = \"1/s\"\nalgorithm = \"fixed_window\"\nplan \"a\" {\n rate = \"1/s\"\n burst = 2\n when = req.host == \"a\"\n}", `Only the algorithm`},
 		{"rate = \"1/s\"\nconcurrent = 2", `Write two limits`},
 		{"concurrent = 2\nburst = 2", `no burst, no plans`},
 		{"concurrent = 2\nblock_for = \"1m\"", `no block_for`},
@@ -108,8 +111,8 @@ func TestRateLimitFindings(t *testing.T) {
 		{"rate = \"1/s\"\nkey = file(\"a\")", `first argument of contains`},
 	} {
 		_, err := Parse("edge.hcl", []byte("rate_limit \"api\" {\n"+test.lines+"\n}\n"+smallest))
-		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: got %v, want %q", test.lines, err, test.want)
+		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "edge.hcl:") {
+			t.Errorf("%s: got %v, want %q with its place", test.lines, err, test.want)
 		}
 	}
 	_, err := Parse("edge.hcl", []byte(`rate_limit "apis" { rate = "1/s" }`+strings.Replace(limited, `, "uploads"`, "", 1)))
@@ -119,8 +122,23 @@ func TestRateLimitFindings(t *testing.T) {
 }
 
 func TestRateLimitWarnings(t *testing.T) {
+	unreachable := func(lines string) string {
+		return `
+origin "app" { url = "http://127.0.0.1:3000" }
+site "main" {
+  hosts = ["*"]
+  route "first" { path = "/b" }
+  route "second" {
+    ` + lines + `
+    rate_limits = ["api"]
+  }
+}
+`
+	}
 	for _, test := range []struct{ text, want string }{
 		{`rate_limit "api" { rate = "1/s" }` + smallest, "Unused limit"},
+		{`rate_limit "api" { rate = "1/s" }` + unreachable("path = \"/a\"\n when = false"), "Unused limit, Unreachable route"},
+		{`rate_limit "api" { rate = "1/s" }` + unreachable("path = \"/b\""), "Unused limit, Unreachable route"},
 		{"rate_limit \"api\" {\n rate = \"1/s\"\n key = \"all\"\n}" + strings.Replace(limited, `, "uploads"`, "", 1), "One count for all"},
 		{"rate_limit \"api\" {\n rate = \"1/s\"\n plan \"a\" {\n rate = \"2/s\"\n when = true\n}\n}" + strings.Replace(limited, `, "uploads"`, "", 1), "Constant condition"},
 	} {
@@ -129,8 +147,44 @@ func TestRateLimitWarnings(t *testing.T) {
 			t.Errorf("%s: %v", test.text, err)
 			continue
 		}
-		if len(c.Warnings) != 1 || c.Warnings[0].Summary != test.want {
-			t.Errorf("%s: warnings %v, want %s", test.text, c.Warnings, test.want)
+		var got []string
+		for _, w := range c.Warnings {
+			got = append(got, w.Summary)
+		}
+		if strings.Join(got, ", ") != test.want {
+			t.Errorf("%s: warnings %q, want %s", test.text, got, test.want)
+		}
+	}
+}
+
+// TestKeyCountsNetworks: in a key, a client's address is what is counted as one client;
+// in a condition it is the address.
+func TestKeyCountsNetworks(t *testing.T) {
+	c := parse(t, `
+rate_limit "api" {
+  rate = "1/s"
+  key  = "${req.client_ip} ${req.host}"
+  plan "a" {
+    rate = "2/s"
+    when = req.client_ip == "2001:db8:1:2:3::4"
+  }
+  ipv6_prefix = 56
+}
+`+strings.Replace(limited, `, "uploads"`, "", 1))
+	l := &c.RateLimits[0]
+	r := testRequest()
+	for remote, want := range map[string]string{
+		"[2001:db8:1:2:3::4]:80": "2001:db8:1::/56",
+		"[::ffff:192.0.2.7]:80":  "192.0.2.7",
+		"192.0.2.7:80":           "192.0.2.7",
+		"a socket":               "a socket",
+	} {
+		r.RemoteAddr = remote
+		if got := l.Key(r); !strings.HasPrefix(got, want+" ") {
+			t.Errorf("%s: key %q, want %q", remote, got, want)
+		}
+		if when := strings.HasPrefix(remote, "[2001"); l.Plans[0].When(r) != when {
+			t.Errorf("%s: the plan holds: %v", remote, !when)
 		}
 	}
 }

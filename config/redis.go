@@ -22,6 +22,7 @@ func (d *decoder) redis(b *hcl.Block) {
 		"cert_file":  set(d, &r.CertFile, d.checked("Invalid file", checkFile)),
 		"key_file":   set(d, &r.KeyFile, d.checked("Invalid file", checkFile)),
 		"prefix":     set(d, &r.Prefix, d.checked("Invalid prefix", checkPrefix)),
+		"patience":   set(d, &r.Patience, d.duration(shortest, 10*time.Second)),
 		"timeout":    set(d, &r.Timeout, d.duration(shortest, 10*time.Second)),
 		"fence":      set(d, &r.Fence, d.orOff(d.duration(3*time.Second, longest))),
 		"max_object": set(d, &r.MaxObject, d.size(1*kib, 256*mib)),
@@ -48,6 +49,11 @@ func (d *decoder) checkRedis(r *Redis) {
 	}
 	if u, err := url.Parse(oneHost(r.URL)); err == nil && u.User != nil && (r.Username != "" || r.Password != "") {
 		d.fault(d.place(&r.URL), "Contradiction", "The URL has a user or password of its own, beside the lines username and password.")
+	}
+	if at := d.place(&r.Patience); at == nil {
+		r.Patience = min(r.Patience, r.Timeout)
+	} else if r.Patience > r.Timeout {
+		d.fault(at, "Contradiction", "Redis has %s to answer (timeout): to wait longer is in vain.", formatDuration(r.Timeout))
 	}
 	if r.MaxObject > r.QueueSize {
 		d.fault(d.place(&r.MaxObject), "Contradiction", "The queue of entries to be written holds %s.", formatSize(r.QueueSize))

@@ -12,7 +12,7 @@ func TestRedis(t *testing.T) {
 		t.Error("a node is in a fleet unasked")
 	}
 	got := *parse(t, `redis { url = "redis://127.0.0.1" }`+smallest).Redis
-	if want := (Redis{URL: "redis://127.0.0.1", Prefix: "edge:", Timeout: 20 * time.Millisecond, Fence: 10 * time.Minute,
+	if want := (Redis{URL: "redis://127.0.0.1", Prefix: "edge:", Patience: 5 * time.Millisecond, Timeout: 20 * time.Millisecond, Fence: 10 * time.Minute,
 		MaxObject: 8 << 20, Queue: 1024, QueueSize: 64 << 20}); got != want {
 		t.Errorf("got %#v %+v", got.URL, got)
 	}
@@ -22,9 +22,9 @@ func TestRedis(t *testing.T) {
 		ca_file = "/ca.pem"
 		fence = "off"
 		prefix = "shop:"
-		timeout = "10ms"
+		timeout = "4ms"
 	}`+smallest).Redis
-	if got.URL != "rediss://user:hidden@a:1,b:2/?cluster=true" || got.CAFile != "/ca.pem" || got.Fence != 0 || got.Prefix != "shop:" || got.Timeout != 10*time.Millisecond {
+	if got.URL != "rediss://user:hidden@a:1,b:2/?cluster=true" || got.CAFile != "/ca.pem" || got.Fence != 0 || got.Prefix != "shop:" || got.Timeout != 4*time.Millisecond || got.Patience != 4*time.Millisecond {
 		t.Errorf("got %s %+v", got.URL, got)
 	}
 	for _, shown := range []string{fmt.Sprint(&got), fmt.Sprintf("%+v", &got), fmt.Sprintf("%#v", &got)} {
@@ -48,6 +48,7 @@ func TestRedisFindings(t *testing.T) {
 		{"url = \"redis://a\"\nprefix = \"a{b}\"", `plain ASCII`},
 		{"url = \"redis://a\"\nfence = \"1s\"", `must be from 3s`},
 		{"url = \"redis://a\"\nfence = \"of\"", `Invalid duration`},
+		{"url = \"redis://a\"\npatience = \"21ms\"", `has 20ms to answer`},
 		{"url = \"redis://a\"\nmax_object = \"65MiB\"", `holds 64MiB`},
 	} {
 		_, err := Parse("edge.hcl", []byte("redis {\n"+test.lines+"\n}\n"+smallest))

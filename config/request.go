@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/http"
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -50,7 +51,7 @@ func (d *decoder) attribute(e *hclsyntax.ScopeTraversalExpr) (term, bool) {
 	case "scheme":
 		ask = requestScheme
 	case "client_ip":
-		ask = clientIP
+		ask = d.clientIP
 	case "header", "cookie", "param":
 		return d.element(e, step)
 	default:
@@ -146,6 +147,19 @@ func clientIP(r *http.Request) string {
 		return address[:i]
 	}
 	return address
+}
+
+// clientNetwork is the client's address, of IPv6 the network of so many bits.
+func clientNetwork(r *http.Request, bits int) string {
+	text := clientIP(r)
+	address, err := netip.ParseAddr(text)
+	if err != nil || address.Is4() {
+		return text
+	}
+	if address.Is4In6() {
+		return address.Unmap().String()
+	}
+	return netip.PrefixFrom(address, bits).Masked().String()
 }
 
 // requestHeader is the value of a header, "" when it is absent. The lines of a

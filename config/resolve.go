@@ -76,6 +76,7 @@ func (d *decoder) site(block *siteBlock) Site {
 		for _, before := range samePath[route.path] {
 			if before.takes(route) && !d.incomplete {
 				d.warn(&route.at, "Unreachable route", "The route %q, on line %d, takes all that this one would.", before.name, before.at.Start.Line)
+				route.hidden = true
 				break
 			}
 		}

@@ -24,6 +24,7 @@ type routeBlock struct {
 	methods []string
 	when    *term // nil is always
 	at      hcl.Range
+	hidden  bool // others take all its requests
 	routeLines
 }
 

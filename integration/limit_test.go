@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -135,6 +136,29 @@ func TestLimitOnWhatRunsAtATime(t *testing.T) {
 	})
 }
 
+// TestLimitOnMissesCostsNothingElse: what it refuses counts for no other limit, in
+// memory and in Redis.
+func TestLimitOnMissesCostsNothingElse(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, fleet := range map[string]string{"memory": "", "redis": fmt.Sprintf("redis {\n  url = %q\n  timeout = \"10s\"\n}\n", server.URL)} {
+		for _, algorithm := range []string{"token_bucket", "sliding_window", "fixed_window"} {
+			o := fresh(t)
+			limits := fmt.Sprintf("rate_limit \"all\" {\n  rate = \"10/24h\"\n  algorithm = %q\n  key = %q\n  headers = true\n}\n", algorithm, algorithm) +
+				fmt.Sprintf("rate_limit \"origin\" {\n  rate = \"1/24h\"\n  key = %q\n  count = \"misses\"\n}\n", algorithm)
+			n := limited(t, o.URL, fleet+limits, "all", "origin")
+			get(t, n, "/")
+			for range 20 {
+				equal(t, name+", a miss", get(t, n, "/else").Status, http.StatusTooManyRequests)
+			}
+			for i := range 9 {
+				equal(t, fmt.Sprint(name, ", ", algorithm, ", hit ", i), get(t, n, "/").Status, http.StatusOK)
+			}
+			equal(t, name+", the eleventh", get(t, n, "/").Status, http.StatusTooManyRequests)
+		}
+	}
+}
+
 func TestLimitIsTheFleets(t *testing.T) {
 	t.Parallel()
 	o := fresh(t)
@@ -228,6 +252,67 @@ func TestLimitHoldsInTime(t *testing.T) {
 		t.Logf("%s: %d let through in %.2f s, the limit is %.0f; %d refused; Redis could not count %d", algorithm, allowed.Load(), took, want, refused.Load(), errors)
 		if got := float64(allowed.Load()); got > want*1.01 || algorithm == "token_bucket" && got < want*0.99 || failed.Load() > 0 {
 			t.Errorf("%s: %v let through, want %v within 1 %%; %d failed", algorithm, got, want, failed.Load())
+		}
+	}
+}
+
+// TestLimitWithoutRedisInTime: no request waits for a Redis that stands still, not even
+// those that ask before anybody can know it; and when it goes on, so does the count.
+func TestLimitWithoutRedisInTime(t *testing.T) {
+	if !soaking() {
+		t.Skip("has a limit of 10 ms, on a machine that does nothing else: make soak")
+	}
+	const clients, pace, length = 32, 2000, 3 * time.Second
+	o := fresh(t)
+	server := redistest.Start(t)
+	text := fmt.Sprintf("log {\n  access = false\n}\nredis {\n  url = %q\n}\nrate_limit \"api\" {\n  rate = \"1000000/1s\"\n}\n", server.URL)
+	n := node.Start(t, node.Options{Binary: built(t, plainBinary), Config: configuration(text + site(o.URL, `"*"`, `  rate_limits = ["api"]`))})
+	get(t, n, "/", "Host", "shop.test")
+	var phase atomic.Int64
+	var took [3][clients][]time.Duration
+	var wg sync.WaitGroup
+	for c := range clients {
+		wg.Go(func() {
+			tick := time.NewTicker(time.Second * clients / pace)
+			defer tick.Stop()
+			for ; phase.Load() < 3; <-tick.C {
+				r, _ := request(n, "GET", "/", "", "Host", "shop.test")
+				p, began := phase.Load(), time.Now()
+				a := exchange(n, r)
+				if p < 3 {
+					took[p][c] = append(took[p][c], time.Since(began))
+				}
+				if a.Status != http.StatusOK {
+					t.Errorf("status %d, %v", a.Status, a.Err)
+				}
+			}
+		})
+	}
+	time.Sleep(length) // the length of each phase is a measure of load, and orders nothing
+	server.Freeze()
+	phase.Store(1)
+	time.Sleep(length)
+	if !strings.Contains(adminGet(t, n, "/metrics"), `edge_limit_fallback{limit="api"} 1`) {
+		t.Error("the node does not say that it counts alone")
+	}
+	server.Thaw()
+	phase.Store(2)
+	time.Sleep(length)
+	if !strings.Contains(adminGet(t, n, "/metrics"), `edge_limit_fallback{limit="api"} 0`) {
+		t.Error("the node does not count in Redis again")
+	}
+	phase.Store(3)
+	wg.Wait()
+	for p, name := range []string{"with Redis", "stopped", "back"} {
+		var all []time.Duration
+		for _, some := range took[p] {
+			all = append(all, some...)
+		}
+		slices.Sort(all)
+		longest := all[len(all)-1]
+		t.Logf("%s: %d requests, p50 %v, p99 %v, longest %v", name, len(all), all[len(all)/2], all[len(all)*99/100], longest)
+		if p == 1 && longest > 10*time.Millisecond {
+			t.Errorf("%s: the longest took %v", name, longest)
 		}
 	}
 }

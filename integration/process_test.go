@@ -66,6 +66,7 @@ func TestRoutesAndHeaderRules(t *testing.T) {
 	t.Parallel()
 	o := origin.Start(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Secret", "internal")
+		w.Header().Set("Content-Type", "text/css")
 		io.WriteString(w, r.Header.Get("X-Shop"))
 	})
 	n := configured(t, site(o.URL, `"shop.test"`, `

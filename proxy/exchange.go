@@ -31,7 +31,7 @@ type exchange struct {
 	failure    bool        // the answer is a failure that a refresh should try again
 	own        http.Header // fields of the answer that are for this client alone
 	said       http.Header // what stood in the response's header before we were asked
-	leave      func()      // tells the gate before the origin that the request has ended; nil when it was not asked
+	leave      func(bool)  // tells the gate before the origin that the request has ended; nil when it was not asked
 	place      *reader     // in the fill that the answer comes from; nil for other answers
 
 	buf [512]byte // for the key
@@ -71,7 +71,7 @@ func (x *exchange) sanitise() {
 	x.dropNominated()
 	bodiless := x.bodiless()
 	for name := range header {
-		if unkeyed(name) || bodiless && strings.HasPrefix(name, "Content-") {
+		if x.h.drops(name) || bodiless && strings.HasPrefix(name, "Content-") {
 			delete(header, name)
 		}
 	}
@@ -104,7 +104,16 @@ func unkeyed(name string) bool {
 	case "Forwarded", "Front-End-Https", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Max-Forwards":
 		return true
 	}
-	return strings.IndexByte(name, '_') >= 0
+	return false
+}
+
+// drops names the request fields that go no further: those that some origins let
+// override others, by their names or by what they take underscores for.
+func (h *Handler) drops(name string) bool {
+	if strings.IndexByte(name, '_') < 0 {
+		return unkeyed(name)
+	}
+	return !h.Rules.Underscores || unkeyed(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")))
 }
 
 // dropNominated removes the fields that Connection names (RFC 9110 section

@@ -77,6 +77,7 @@ func (x *exchange) restoreConditionals(out *http.Request) {
 			out.Header[name] = values
 		}
 	}
+	dropSeveralRanges(out.Header)
 }
 
 // purgedSince reports whether this key, whatever is stored under it, was purged
@@ -311,7 +312,7 @@ func (x *exchange) receivePrivate(place *reader, out *http.Request) (*http.Respo
 		answer.Body.Close()
 		answer.Body, answer.ContentLength = http.NoBody, 0
 	}
-	if why == reasonTooLarge && x.r.Header["Range"] != nil && answer.StatusCode == http.StatusOK {
+	if why == reasonTooLarge && oneRange(x.r.Header["Range"]) && answer.StatusCode == http.StatusOK {
 		answer.Body.Close()
 		x.passing = true
 		return nil, false, nil
@@ -507,7 +508,7 @@ func (x *exchange) askAlone(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	started := time.Now()
-	res, err := x.h.Origin.RoundTrip(out.WithContext(withoutHopByHop(out.Context())))
+	res, err := x.h.Origin.RoundTrip(out.WithContext(x.h.cleanedInterim(out.Context())))
 	x.rec.Origin = time.Since(started)
 	if err != nil {
 		return nil, err
@@ -529,7 +530,7 @@ func (x *exchange) askHead(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	requested := time.Now()
-	res, err := x.h.Origin.RoundTrip(out.WithContext(withoutHopByHop(out.Context())))
+	res, err := x.h.Origin.RoundTrip(out.WithContext(x.h.cleanedInterim(out.Context())))
 	x.rec.Origin = time.Since(requested)
 	if err != nil {
 		return x.orStale(out, nil, err)

@@ -337,6 +337,13 @@ func (f *fill) whole() (cachestore.Body, bool) {
 	return cachestore.NewBody(chunks...), true
 }
 
+// tooLarge tells whether the body has outgrown the object limit.
+func (f *fill) tooLarge() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size > f.limits.object
+}
+
 // finish ends the fill: entry is the response with its body, or nil when it was
 // not kept and readers have only the window.
 func (f *fill) finish(entry *cachestore.Entry) {

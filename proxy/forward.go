@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -37,7 +39,7 @@ func (x *exchange) forward() {
 	ctx := context.WithValue(x.r.Context(), exchangeKey{}, x)
 	defer func() {
 		if x.leave != nil {
-			x.leave()
+			x.leave(false)
 		}
 	}()
 	x.h.forwarder.ServeHTTP(x.w, x.r.WithContext(ctx))
@@ -60,11 +62,25 @@ func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 	if h.Rules.HostHeader != "" {
 		out.Host = h.Rules.HostHeader
 	}
+	out.Trailer = nil // names alone, which say nothing: the values are not sent
 	x.introduce(out.Header)
 	if !x.passing {
 		x.generalise(out.Header)
 	}
+	dropSeveralRanges(out.Header)
 }
+
+// dropSeveralRanges asks for the whole where the client asks for several parts: one
+// short line could have an origin send its largest file many times over.
+func dropSeveralRanges(header http.Header) {
+	if ranges := header["Range"]; ranges != nil && !oneRange(ranges) {
+		delete(header, "Range")
+		delete(header, "If-Range")
+	}
+}
+
+// oneRange tells whether a Range field is there and asks for one part.
+func oneRange(values []string) bool { return len(values) == 1 && strings.IndexByte(values[0], ',') < 0 }
 
 // generalise turns the request of one client into one that may be answered for
 // all who share its key: nobody can put a coding or an order of his own making
@@ -127,13 +143,14 @@ func (x *exchange) introduce(header http.Header) {
 			header[field.name] = []string{field.value}
 		}
 	}
-	addVia(header, x.h.Cache.Node)
+	via := header["Via"]
+	header["Via"] = append(via[:len(via):len(via)], fmt.Sprintf("%d.%d %s", x.r.ProtoMajor, x.r.ProtoMinor, x.h.Cache.Node))
 	loop := header["Cdn-Loop"]
 	header["Cdn-Loop"] = append(loop[:len(loop):len(loop)], x.h.Cache.Node)
 }
 
-// addVia adds our member to Via, unless it is the last one already: what is
-// stored carries it, and may come by here again.
+// addVia adds our member to a response's Via, unless it is the last one already:
+// what is stored carries it, and may come by here again.
 func addVia(header http.Header, node string) {
 	via := header["Via"]
 	if len(via) > 0 && via[len(via)-1] == "1.1 "+node {
@@ -173,12 +190,12 @@ func prepareHeader(res *http.Response) error {
 	return nil
 }
 
-// withoutHopByHop makes the 1xx responses of a round trip fit to be passed on;
+// cleanedInterim makes the 1xx responses of a round trip fit to be passed on;
 // the reverse proxy itself would pass them on as they came.
-func withoutHopByHop(ctx context.Context) context.Context {
+func (h *Handler) cleanedInterim(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
-			dropHopByHop(http.Header(header))
+			h.cleanInterim(http.Header(header))
 			return nil
 		},
 	})
@@ -207,7 +224,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	x.rec.Err = err
-	if x.r.Context().Err() != nil {
+	// A body that is malformed or late ends the request's context, too, and yet its
+	// sender is still there.
+	if x.r.Context().Err() != nil && (!clientFault(err) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		x.rec.Outcome, x.rec.Reason = Canceled, reasonClientGone
 		panic(http.ErrAbortHandler)
 	}
@@ -216,6 +235,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if status < http.StatusInternalServerError {
 		x.rec.Outcome = Refused
 		w.Header()["Connection"] = []string{"close"}
+	}
+	if x.r.Header["Upgrade"] != nil {
+		w.Header()["Connection"] = []string{"close"} // what follows may have been meant for the tunnel
 	}
 	w.Header()["Cache-Status"] = []string{string(appendCacheStatus(nil, h.Cache.Node,
 		&cacheStatus{outcome: Failed, forward: x.why, reason: why}))}
@@ -226,11 +248,10 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 // the error says.
 func failureOf(err error) (status int, why rfc9111.Reason, title string) {
 	var timeout interface{ Timeout() bool }
-	var fault interface{ ClientFault() bool }
 	switch {
-	case errors.As(err, &fault) && fault.ClientFault() && errors.Is(err, os.ErrDeadlineExceeded):
+	case clientFault(err) && errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusRequestTimeout, reasonBadRequest, "The request body did not arrive in time."
-	case errors.As(err, &fault) && fault.ClientFault():
+	case clientFault(err):
 		return http.StatusBadRequest, reasonBadRequest, "The request body is malformed or was cut short."
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return http.StatusGatewayTimeout, reasonOriginTimeout, "The origin did not answer in time."
@@ -239,6 +260,12 @@ func failureOf(err error) (status int, why rfc9111.Reason, title string) {
 	default:
 		return http.StatusBadGateway, reasonOriginProtocol, "The origin's answer cannot be used."
 	}
+}
+
+// clientFault tells whether the request's own body was the cause.
+func clientFault(err error) bool {
+	var fault interface{ ClientFault() bool }
+	return errors.As(err, &fault) && fault.ClientFault()
 }
 
 // unreachable tells whether the origin was refused, reset or timed out, as

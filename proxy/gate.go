@@ -10,10 +10,11 @@ import (
 // Gate lets requests pass, or refuses them: limits on their rate, or on how many
 // run at a time. It is called by many goroutines, and must be quick.
 type Gate interface {
-	// Admit lets the request pass, and returns what is called when it has ended, or
-	// refuses it with an error that is a Refusal. It may add to the header of the
-	// answer.
-	Admit(answer http.Header, r *http.Request) (leave func(), err error)
+	// Admit lets the request pass, and returns what is called once when it has ended,
+	// or refuses it with an error that is a Refusal. It may add to the header of the
+	// answer. Leave is told when the request was refused all the same, by another
+	// gate: then it has cost nothing here.
+	Admit(answer http.Header, r *http.Request) (leave func(refused bool), err error)
 }
 
 // Refusal is an error that answers the request.

@@ -9,17 +9,22 @@ import (
 
 // counter is a gate that lets so many pass.
 type counter struct {
-	room, inside, admitted atomic.Int64
+	room, inside, admitted, returned atomic.Int64
 }
 
-func (c *counter) Admit(answer http.Header, _ *http.Request) (func(), error) {
+func (c *counter) Admit(answer http.Header, _ *http.Request) (func(bool), error) {
 	if c.room.Add(-1) < 0 {
 		return nil, full{}
 	}
 	c.admitted.Add(1)
 	c.inside.Add(1)
 	answer.Set("X-Gate", "passed")
-	return func() { c.inside.Add(-1) }, nil
+	return func(refused bool) {
+		c.inside.Add(-1)
+		if refused {
+			c.returned.Add(1)
+		}
+	}, nil
 }
 
 type full struct{}
@@ -99,4 +104,30 @@ func TestGateBeforeTheOrigin(t *testing.T) {
 		t.Errorf("%d requests at the origin, want 3", n)
 	}
 	rg.eventually("nobody is inside", func() bool { return gate.inside.Load() == 0 })
+}
+
+// TestRefusedByTheSecondGate: then the first has let nothing pass.
+func TestRefusedByTheSecondGate(t *testing.T) {
+	first, second := new(counter), new(counter)
+	first.room.Store(100)
+	second.room.Store(1)
+	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		io.WriteString(w, "page")
+	}, func(h *Handler) { h.OriginGate = second })
+	rg.router.any.Routes[0].Gate = first
+	for range 3 {
+		if got := rg.get("/"); got.status != http.StatusOK {
+			t.Errorf("%+v", got)
+		}
+	}
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead} {
+		if got := rg.do(method, "/other"); got.status != http.StatusTooManyRequests {
+			t.Errorf("%s: %+v", method, got)
+		}
+	}
+	rg.eventually("all have left", func() bool { return first.inside.Load() == 0 && second.inside.Load() == 0 })
+	if a, r := first.admitted.Load(), first.returned.Load(); a != 6 || r != 3 || second.returned.Load() != 0 {
+		t.Errorf("%d let pass by the first gate, of which %d count for nothing; want 6 and 3", a, r)
+	}
 }

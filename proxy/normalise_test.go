@@ -86,3 +86,28 @@ func TestQueryRules(t *testing.T) {
 		}
 	}
 }
+
+// Where underscores are let through, what an origin could take for a field that
+// overrides another is not.
+func TestUnderscores(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		dropped, alike bool // by default, and where underscores pass
+	}{
+		{"X_shop", true, false},
+		{"X-Shop", false, false},
+		{"X_forwarded_host", true, true},
+		{"X-Forwarded_host", true, true},
+		{"X-Forwarded-Host", true, true},
+		{"True_client_ip", true, true},
+	} {
+		h := &Handler{}
+		if got := h.drops(c.name); got != c.dropped {
+			t.Errorf("%s: dropped by default: %v", c.name, got)
+		}
+		h.Rules.Underscores = true
+		if got := h.drops(c.name); got != c.alike {
+			t.Errorf("%s: dropped where underscores pass: %v", c.name, got)
+		}
+	}
+}

@@ -110,7 +110,8 @@ func (q *question) ask(ctx context.Context, stored *cachestore.Entry) (*http.Res
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
 			if code != http.StatusContinue && code != http.StatusSwitchingProtocols {
-				dropHopByHop(http.Header(header))
+				q.h.cleanInterim(http.Header(header))
+				delete(header, "Set-Cookie") // it is not known yet whether anybody else may have it
 				q.fill.inform(code, header)
 			}
 			return nil
@@ -232,6 +233,9 @@ func (q *question) accept(ctx context.Context, res *http.Response, requested, re
 	body, kept, err := f.receive(ctx, res.Body)
 	switch {
 	case err == errNobodyReads:
+		if f.tooLarge() {
+			q.remember(res.StatusCode, reasonTooLarge)
+		}
 		f.fail(err)
 	case err != nil:
 		q.failed(err)
@@ -265,7 +269,7 @@ func (q *question) judge(status int, header http.Header, received time.Time) rfc
 	case !verdict.OK:
 	case mediaType(header) == "text/event-stream":
 		verdict.OK, verdict.Reason = false, reasonEventStream
-	case rules.StaticType != "" && !matchesType(rules.StaticType, mediaType(header)):
+	case !q.agrees(status, verdict, mediaType(header)):
 		verdict.OK, verdict.Reason = false, reasonStaticType
 	case tooManyKeys(header):
 		verdict.OK, verdict.Reason = false, reasonTooManyKeys
@@ -274,6 +278,8 @@ func (q *question) judge(status int, header http.Header, received time.Time) rfc
 	case isFailure(status) && q.stored != nil && q.usable():
 		// An error never replaces what could stand in for it.
 		verdict.OK, verdict.Reason = false, rfc9111.ReasonStatus
+	default:
+		verdict = q.guardErrors(status, verdict)
 	}
 	return verdict
 }
@@ -310,10 +316,11 @@ func (q *question) redirectsToItself(header http.Header) bool {
 }
 
 // remember leaves a hit-for-miss mark, so that the next requests do not wait for
-// one another. A failing origin leaves none: when it is back, they should. Nor
-// does one client's wish not to be stored.
+// one another. A failing origin leaves none: when it is back, they should. Nor does
+// what is one client's affair: its wish not to be stored, or its errors.
 func (q *question) remember(status int, why rfc9111.Reason) {
-	if hold := q.h.Rules.HitForMiss; hold > 0 && status < 500 && why != rfc9111.ReasonRequestNoStore && why != reasonNoBudget {
+	own := aboutThisRequest(status) || maybeAboutThisRequest(status)
+	if hold := q.h.Rules.HitForMiss; hold > 0 && status < 500 && !own && why != rfc9111.ReasonRequestNoStore && why != reasonNoBudget {
 		q.h.Cache.marks.set(q.flight, time.Now().Add(hold), q.sequence)
 	}
 }
@@ -448,16 +455,21 @@ func isKeySeparator(r rune) bool { return r == ' ' || r == ',' || r == '\t' }
 // cleanResponse puts a response header from the origin into the form in which it
 // is passed on: no hop-by-hop fields, no surrogate keys, with a Date and our Via.
 func (h *Handler) cleanResponse(header http.Header, received time.Time) {
+	h.cleanInterim(header)
+	if header["Date"] == nil {
+		header["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
+	addVia(header, h.Cache.Node)
+}
+
+// cleanInterim does so for a 1xx response, which needs no Date and no Via.
+func (h *Handler) cleanInterim(header http.Header) {
 	dropHopByHop(header)
 	if !h.Rules.ShowKeys {
 		for _, name := range surrogateKeyFields {
 			delete(header, name)
 		}
 	}
-	if header["Date"] == nil {
-		header["Date"] = []string{received.UTC().Format(http.TimeFormat)}
-	}
-	addVia(header, h.Cache.Node)
 }
 
 // hide takes out of a client's answer what is stored for our own use: the field
@@ -469,7 +481,7 @@ func (h *Handler) hide(header http.Header) {
 }
 
 // filterTrailers keeps trailers from bringing in what a head may not be given
-// later: framing, caching, cookies and credentials (RFC 9110 section 6.5.1).
+// later: framing, routing, caching, cookies and credentials (RFC 9110 section 6.5.1).
 func filterTrailers(res *http.Response) {
 	if res.Trailer == nil {
 		return
@@ -495,12 +507,14 @@ func (b *trailerBody) Read(p []byte) (int, error) {
 func dropForbiddenTrailers(trailer http.Header) {
 	for name := range trailer {
 		switch name {
-		case "Set-Cookie", "Cache-Control", "Expires", "Pragma", "Age", "Date", "Vary", "Location", "Surrogate-Key", "Cache-Tag", "Xkey",
-			"Surrogate-Control", "Cache-Status", "Www-Authenticate", "Authorization", "Host", "Content-Length", "Content-Type",
-			"Content-Encoding", "Content-Range", "Transfer-Encoding", "Trailer", "Retry-After", "Warning", "Etag", "Last-Modified":
+		case "Set-Cookie", "Cookie", "Cache-Control", "Expires", "Pragma", "Age", "Date", "Vary", "Location", "Surrogate-Key", "Cache-Tag",
+			"Xkey", "Cache-Groups", "Cache-Group-Invalidation", "Surrogate-Control", "Cache-Status", "Via", "Www-Authenticate", "Authorization",
+			"Authentication-Info", "Proxy-Authentication-Info", "Host", "Max-Forwards", "Forwarded", "Expect", "Retry-After", "Warning", "Etag",
+			"Last-Modified", "Clear-Site-Data", "Strict-Transport-Security":
 			delete(trailer, name)
 		default:
-			if rfc9111.HopByHop(name) || strings.HasSuffix(name, "-Cache-Control") {
+			if rfc9111.HopByHop(name) || strings.HasSuffix(name, "-Cache-Control") || strings.HasPrefix(name, "Content-") ||
+				strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Forwarded-") {
 				delete(trailer, name)
 			}
 		}
@@ -521,15 +535,6 @@ func carriesKeys(header http.Header) bool {
 func mediaType(header http.Header) string {
 	name, _, _ := strings.Cut(firstOf(header["Content-Type"]), ";")
 	return strings.ToLower(strings.TrimSpace(name))
-}
-
-// matchesType reports whether a media type is the wanted one, of the wanted
-// "type/*", or says nothing of what the bytes are.
-func matchesType(want, got string) bool {
-	if prefix, ok := strings.CutSuffix(want, "*"); ok {
-		return strings.HasPrefix(got, prefix) || got == "application/octet-stream"
-	}
-	return got == want || got == "application/octet-stream"
 }
 
 func firstOf(values []string) string {

@@ -98,7 +98,8 @@ func (d *Door) Answered(a *wire.Answer, written int64) {
 		rec.FirstByte = rec.Total
 	}
 	if d.Client != nil {
-		rec.Method, rec.Host, rec.URL = a.Method, a.Host, a.Target // now: the request may have been read again
+		rec.Method, rec.URL = a.Method, a.Target // now: the request may have been read again
+		rec.Host, _ = normalAuthority(a.Host, "http")
 		rec.UserAgent = q.userAgent()
 	}
 	d.Observer.Done(rec)
@@ -269,10 +270,7 @@ func (q *quick) variant(varyOn []string) string {
 		return unknowable
 	}
 	for _, name := range varyOn {
-		if strings.IndexByte(name, '_') >= 0 {
-			return unknowable
-		}
-		if canonical := http.CanonicalHeaderKey(name); !unkeyed(canonical) && !strings.HasPrefix(name, "content-") {
+		if canonical := http.CanonicalHeaderKey(name); !q.h.drops(canonical) && !strings.HasPrefix(name, "content-") {
 			q.collect(canonical, name)
 		}
 	}

@@ -1,17 +1,96 @@
 package proxy
 
 import (
+	"bufio"
+	"context"
 	"io"
 	"maps"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"edge/cachestore/memory"
+	"edge/proxy/wire"
 )
 
-// TestQuickIsTheSame: what is answered from memory alone is answered as it would be
+// entrance is a listener in front of a rig, and what it last told the observer.
+type entrance struct {
+	t       *testing.T
+	address string
+	done    chan Record
+	quick   atomic.Int64 // requests answered at the door
+}
+
+// enter opens a listener in front of a router, with or without answers at the door.
+func enter(t *testing.T, router *Router, quick bool) *entrance {
+	t.Helper()
+	e := &entrance{t: t, done: make(chan Record, 1)}
+	observer := &Observer{Done: func(rec *Record) { e.done <- *rec }}
+	var o wire.Options
+	if quick {
+		door := &Door{Router: router, Observer: observer, Client: func(a *wire.Answer) string { return a.Remote() }}
+		o.Answered = door.Answered
+		o.Answer = func(a *wire.Answer) bool {
+			answered := door.Answer(a)
+			if answered {
+				e.quick.Add(1)
+			}
+			return answered
+		}
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := wire.NewListener(inner, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: observer.Observe(router), ConnState: func(c net.Conn, state http.ConnState) {
+		if state == http.StateIdle {
+			c.(*wire.Conn).Idle()
+		}
+	}}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		server.Serve(l)
+	}()
+	t.Cleanup(func() {
+		server.Close()
+		<-served
+		if err := l.Drain(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	e.address = l.Addr().String()
+	return e
+}
+
+// ask sends one request and returns its answer, without the fields that are of the
+// connection, and what was recorded.
+func (e *entrance) ask(request string) (got answer, rec Record) {
+	e.t.Helper()
+	c, err := net.Dial("tcp", e.address)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, request)
+	method, _, _ := strings.Cut(request, " ")
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		e.t.Fatalf("%q: %v", request, err)
+	}
+	body, err := io.ReadAll(res.Body)
+	return answer{res.StatusCode, res.Header, string(body), err}, <-e.done
+}
+
+// TestQuickIsTheSame: what is answered at the door is answered as it would be
 // otherwise, to the last byte and the last field of the record.
 func TestQuickIsTheSame(t *testing.T) {
 	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
@@ -19,7 +98,7 @@ func TestQuickIsTheSame(t *testing.T) {
 		header.Set("Cache-Control", "max-age=60")
 		switch r.URL.Path {
 		case "/vary":
-			header.Set("Vary", "Accept-Language")
+			header.Set("Vary", "Accept-Language, x-shop, Accept-Encoding")
 		case "/private":
 			header.Set("Cache-Control", "private")
 		case "/stale":
@@ -28,94 +107,119 @@ func TestQuickIsTheSame(t *testing.T) {
 		case "/empty":
 			w.WriteHeader(http.StatusNoContent)
 			return
+		case "/odd":
+			header.Set("Content-Length", "0")
+			w.WriteHeader(299)
+			return
+		case "/large":
+			io.WriteString(w, strings.Repeat("large ", 50_000))
+			return
+		case "/many":
+			header["Link"] = []string{"</a>", "</b>"}
+			header["Cache-Status"] = []string{"inner; hit"}
+			header.Set("Age", "5")
 		}
 		header.Set("Etag", `"one"`)
 		header.Set("Surrogate-Key", "a b")
 		header.Set("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
 		io.WriteString(w, "hello "+r.Header.Get("Accept-Language")+" "+r.URL.RawQuery)
-	}, func(h *Handler) { h.Cache.Memory = h.Cache.Store.(*memory.Store) })
-	router, err := NewRouter("edge", []Site{{Name: "site", Hosts: []string{"shop.test"}, Routes: []Route{{Name: "route", Path: "/*", Handler: rg.handler}}}})
+	}, func(h *Handler) {
+		h.Cache.Memory = h.Cache.Store.(*memory.Store)
+		h.Rules.KeyDenyQuery = []string{"utm"}
+		h.Rules.Response = HeaderRules{Remove: []string{"Last-Modified"},
+			Set: []HeaderRule{constantly("X-Frame-Options", "DENY"), constantly("Link", "</c>")}, Add: []HeaderRule{constantly("Vary", "Origin")}}
+	})
+	ruled := &Handler{Cache: rg.cache, Site: "site", Route: "ruled", OriginURL: rg.handler.OriginURL, Origin: rg.handler.Origin, Rules: rg.handler.Rules}
+	ruled.Rules.Response = HeaderRules{Set: []HeaderRule{{Name: "X-Path", Value: func(r *http.Request) string { return r.URL.Path }}}}
+	if err := ruled.Open(); err != nil {
+		t.Fatal(err)
+	}
+	router, err := NewRouter("edge", []Site{{Name: "site", Hosts: []string{"shop.test"}, Routes: []Route{
+		{Name: "posts", Path: "/*", Methods: []string{"POST"}, Handler: rg.handler},
+		{Name: "when", Path: "/when/*", When: func(r *http.Request) bool { return r.Header["X-When"] != nil }, Handler: rg.handler},
+		{Name: "ruled", Path: "/ruled", Handler: ruled},
+		{Name: "route", Path: "/*", Handler: rg.handler},
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var last Record
-	observer := &Observer{Done: func(_ *http.Request, rec *Record) { last = *rec }}
+	long, short := enter(t, router, false), enter(t, router, true)
 
 	for _, test := range []struct {
-		name, method, target string
-		fields               []string
-		quick                bool
+		name, line, fields string
+		quick              bool
 	}{
-		{"plain", "GET", "/", nil, true},
-		{"query", "GET", "/?a=1&b", nil, true},
-		{"head", "HEAD", "/", nil, true},
-		{"etag", "GET", "/", []string{"If-None-Match", `W/"one"`}, true},
-		{"other etag", "GET", "/", []string{"If-None-Match", `"two"`}, true},
-		{"modified", "GET", "/", []string{"If-Modified-Since", "Mon, 01 Jan 2024 00:00:00 GMT"}, true},
-		{"range", "GET", "/", []string{"Range", "bytes=1-3"}, true},
-		{"no such range", "GET", "/", []string{"Range", "bytes=100-"}, true},
-		{"encoded path", "GET", "/%7euser/%C3%A9", nil, true},
-		{"dots", "GET", "/a/../b", nil, true},
-		{"vary", "GET", "/vary", []string{"Accept-Language", "de"}, true},
-		{"empty", "GET", "/empty", nil, true},
-		{"cookie", "GET", "/", []string{"Cookie", "a=b", "X-Forwarded-Host", "evil"}, true},
-		{"no-cache", "GET", "/", []string{"Cache-Control", "no-cache"}, false},
-		{"max-age", "GET", "/", []string{"Cache-Control", "max-age=0"}, false},
-		{"private", "GET", "/private", nil, false},
-		{"stale", "GET", "/stale", nil, false},
-		{"unknown host", "GET", "http://other.test/", nil, false},
-		{"loop", "GET", "/", []string{"Cdn-Loop", "edge"}, false},
-		{"post", "POST", "/", nil, false},
-		{"event stream", "GET", "/", []string{"Accept", "text/event-stream"}, false},
+		{"plain", "GET /", "", true},
+		{"query", "GET /?a=1&b", "", true},
+		{"denied query", "GET /?utm=1", "", true},
+		{"partly denied query", "GET /?a=1&utm=1", "", true},
+		{"empty query", "GET /?", "", true},
+		{"head", "HEAD /", "", true},
+		{"user agent", "GET /", "User-Agent: test/1\r\n", true},
+		{"etag", "GET /", "If-None-Match: W/\"one\"\r\n", true},
+		{"etag and head", "HEAD /", "if-none-match: \"one\"\r\n", true},
+		{"other etag", "GET /", "If-None-Match: \"two\"\r\n", true},
+		{"modified", "GET /", "If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\n", true},
+		{"encoded path", "GET /%7euser/%C3%A9", "", true},
+		{"upper-case host", "GET /", "", true},
+		{"vary", "GET /vary", "Accept-Language: de\r\nX-Shop: a\r\nx-shop: b\r\nAccept-Encoding: br;q=1, gzip\r\n", true},
+		{"vary, nothing sent", "GET /vary", "", true},
+		{"empty", "GET /empty", "", true},
+		{"odd status", "GET /odd", "", true},
+		{"large", "GET /large", "", true},
+		{"many", "GET /many", "", true},
+		{"cookie", "GET /", "Cookie: a=b\r\nX-Forwarded-Host: evil\r\n", true},
+		{"min-fresh", "GET /", "Cache-Control: min-fresh=1\r\n", true},
+		{"range", "GET /", "Range: bytes=1-3\r\n", false},
+		{"dots", "GET /a/../b", "", false},
+		{"no-cache", "GET /", "Cache-Control: no-cache\r\n", false},
+		{"pragma", "GET /", "Pragma: no-cache\r\n", false},
+		{"max-age", "GET /", "Cache-Control: max-age=0\r\n", false},
+		{"private", "GET /private", "", false},
+		{"stale", "GET /stale", "", false},
+		{"loop", "GET /", "Cdn-Loop: edge\r\n", false},
+		{"post", "POST /", "", false},
+		{"event stream", "GET /", "Accept: text/event-stream\r\n", false},
+		{"depends on more", "GET /when/a", "", false},
+		{"rule of the request", "GET /ruled", "", false},
+		{"old", "GET /", "TE: trailers\r\n", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			request := func() *http.Request {
-				r := httptest.NewRequest(test.method, test.target, nil)
-				if r.Host == "example.com" {
-					r.Host = "shop.test"
-				}
-				for i := 0; i < len(test.fields); i += 2 {
-					r.Header.Set(test.fields[i], test.fields[i+1])
-				}
-				return r
+			request := test.line + " HTTP/1.1\r\nHost: shop.test\r\n" + test.fields + "\r\n"
+			if test.name == "upper-case host" {
+				request = strings.Replace(request, "shop", "Shop", 1)
 			}
-			whole := observer.Observe(router)
-			if test.quick {
-				first := request()
-				first.Header.Del("Range")
-				whole.ServeHTTP(httptest.NewRecorder(), first) // stores it
-			}
-			var want, got *httptest.ResponseRecorder
-			var slow Record
-			var quick bool
+			first := strings.Replace(request, "HEAD ", "GET ", 1)
+			long.ask(first) // stores it
+			var want, got answer
+			var slow, fast Record
 			for range 3 { // the age may tick between the two
-				want, got = httptest.NewRecorder(), httptest.NewRecorder()
-				whole.ServeHTTP(want, request())
-				slow, last = last, Record{}
-				quick = observer.Try(got, request(), router.Quick)
-				if !quick || got.Header().Get("Age") == want.Header().Get("Age") {
+				want, slow = long.ask(request)
+				short.quick.Store(0)
+				got, fast = short.ask(request)
+				if got.header.Get("Age") == want.header.Get("Age") {
 					break
 				}
 			}
-			if quick != test.quick {
-				t.Fatalf("answered from memory: %v, want %v; the long way it is a %v", quick, test.quick, slow.Outcome)
+			if quick := short.quick.Load() == 1; quick != test.quick {
+				t.Errorf("answered at the door: %v; the long way it is a %v", quick, slow.Outcome)
 			}
-			if !test.quick {
-				if last != (Record{}) || len(got.Header()) > 0 || got.Body.Len() > 0 {
-					t.Errorf("a request that was declined left %+v, %v", last, got.Header())
-				}
-				return
+			if got.status != want.status || got.body != want.body || !maps.EqualFunc(got.header, want.header, slices.Equal) {
+				t.Errorf("got %d %v %.40q, want %d %v %.40q", got.status, got.header, got.body, want.status, want.header, want.body)
 			}
-			if got.Code != want.Code || got.Body.String() != want.Body.String() || !maps.EqualFunc(got.Header(), want.Header(), slices.Equal) {
-				t.Errorf("got %d %v %q, want %d %v %q", got.Code, got.Header(), got.Body, want.Code, want.Header(), want.Body)
+			if test.quick && (fast.FirstByte <= 0 || fast.Total < fast.FirstByte || fast.Client == "" || time.Since(fast.Started) > time.Minute) {
+				t.Errorf("recorded %+v", fast)
 			}
-			for _, rec := range []*Record{&slow, &last} {
-				rec.FirstByte, rec.Total = 0, 0
+			for _, rec := range []*Record{&slow, &fast} {
+				rec.FirstByte, rec.Total, rec.Origin, rec.Started, rec.Client = 0, 0, 0, time.Time{}, ""
 			}
-			slow.Started = last.Started
-			if slow != last {
-				t.Errorf("recorded %+v, want %+v", last, slow)
+			if slow != fast {
+				t.Errorf("recorded %+v, want %+v", fast, slow)
 			}
 		})
 	}
+}
+
+func constantly(name, value string) HeaderRule {
+	return HeaderRule{Name: name, Value: func(*http.Request) string { return value }, Constant: &value}
 }

@@ -92,7 +92,7 @@ func TestResourceIsWhatIsKeyed(t *testing.T) {
 			if refusal := router.check(r); refusal != nil {
 				t.Fatal(refusal.title)
 			}
-			x := &exchange{h: rg.handler, r: r}
+			x := &exchange{search: search{h: rg.handler}, r: r}
 			x.identify()
 			if parts, _ := x.key.Parts(); !slices.Contains(resource.Targets, parts.Target) || parts.Authority != resource.Authority {
 				t.Errorf("%s under %+v: keyed as %+v, and resolved as %+v", uri, rule, parts, resource)

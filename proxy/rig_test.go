@@ -79,7 +79,7 @@ func newRig(t *testing.T, origin http.HandlerFunc, change func(*Handler)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	observer := &Observer{Done: func(_ *http.Request, rec *Record) {
+	observer := &Observer{Done: func(rec *Record) {
 		rg.mu.Lock()
 		defer rg.mu.Unlock()
 		rg.records = append(rg.records, *rec)

@@ -93,7 +93,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			return
 		}
-		defer leave()
+		defer func() { leave(rec.Outcome == Limited) }()
 	}
 	route.Handler.ServeHTTP(w, r)
 }

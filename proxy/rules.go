@@ -17,6 +17,7 @@ type Rules struct {
 	StripSetCookie bool           // remove Set-Cookie from responses, and so let them be stored
 	ShowKeys       bool           // leave surrogate keys in client responses
 	Upgrade        bool           // let WebSocket upgrades through
+	Underscores    bool           // let request fields with "_" in their names through, which some origins take for "-"
 	StaticType     string         // media type, or "type/*", that a path rule expects; "" expects nothing
 	HitForMiss     time.Duration  // how long an answer that may not be shared is remembered; zero is not at all
 	MaxObject      int64          // bytes of body stored at most; zero means 8 MiB

@@ -19,7 +19,7 @@ func TestDecisionAllocatesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		leave()
+		leave(false)
 	})
 	if allocs != 0 {
 		t.Errorf("a decision allocates %v times", allocs)

@@ -162,6 +162,11 @@ func (r *Refusal) Refuse(w http.ResponseWriter) {
 	}
 	body = append(body, '\n')
 	h := w.Header()
+	// What gates before this one have counted they get back: what they said of it holds
+	// no longer, and may name a time after Retry-After.
+	for _, field := range [...]string{"Ratelimit", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"} {
+		delete(h, field)
+	}
 	if r.legacy != nil {
 		r.legacy.setLegacy(h)
 	}

@@ -136,3 +136,35 @@ func TestRefusal(t *testing.T) {
 		t.Errorf("refused again after Retry-After: %d", w.Code)
 	}
 }
+
+// TestRefusalAfterAnother: what gates before have said of their counts does not stand
+// in a refusal; who they are does.
+func TestRefusalAfterAnother(t *testing.T) {
+	for _, legacy := range []bool{true, false} {
+		rg := start(t, nil,
+			Policy{Name: "day", Headers: true, Legacy: true, Rate: Rate{Limit: 1, Period: 24 * time.Hour}},
+			Policy{Name: "tight", Count: CountMisses, Legacy: legacy, Rate: Rate{Limit: 1, Period: time.Minute}})
+		second, err := rg.limit.Gate(CountMisses, "tight")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rg2 := rig{t: t, gate: second}
+		rg2.allowed(1, "k")
+		w := newRecorder()
+		leave, err := rg.gate.Admit(w.Header(), request("k"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		second.Handler(nil).ServeHTTP(w, request("k"))
+		leave(true)
+		expect(t, w.Header(), "RateLimit", map[string]any{"": "tight", "r": int64(0), "t": int64(60)})
+		expect(t, w.Header(), "RateLimit-Policy", map[string]any{"": "day", "q": int64(1), "w": int64(86400)}, map[string]any{"": "tight", "q": int64(1), "w": int64(60)})
+		want := ""
+		if legacy {
+			want = "60"
+		}
+		if got := w.Header().Get("X-RateLimit-Reset"); w.Code != http.StatusTooManyRequests || got != want || w.Header().Get("Retry-After") != "60" {
+			t.Errorf("%d %v", w.Code, w.Header())
+		}
+	}
+}

@@ -43,7 +43,7 @@ func BenchmarkRedis(b *testing.B) {
 			for i := range n + 1 {
 				policies = append(policies, Policy{Name: fmt.Sprint("p", i), Shared: true, OnError: Deny, Rate: Rate{Limit: 1_000_000_000, Period: time.Second}})
 			}
-			admit(b, Options{Redis: redis, Prefix: "bench:", Deadline: time.Second, Policies: policies}, 1)
+			admit(b, Options{Redis: redis, Prefix: "bench:", Patience: time.Second, Policies: policies}, 1)
 		})
 	}
 }
@@ -72,7 +72,7 @@ func admit(b *testing.B, o Options, clients int) {
 		for n := 0; pb.Next(); n++ {
 			r.RemoteAddr = addresses[n*7919%clients]
 			if leave, err := g.Admit(h, r); err == nil {
-				leave()
+				leave(false)
 			}
 		}
 	})

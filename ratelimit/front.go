@@ -65,7 +65,9 @@ func (f *front) count(ctx context.Context, mode, key string, n int64, rate Rate)
 		item := d.item()
 		item.Args = r.text(n, false)
 		items := []counter.Item{item}
-		f.limiter.run(ctx, mode, f.limiter.now(), items)
+		if late := f.limiter.run(ctx, mode, f.limiter.now(), items); late != nil {
+			late.Then(nil) // what it has counted stays counted
+		}
 		if err := items[0].Err; err != nil {
 			return limiter.Context{}, fmt.Errorf("ratelimit: policy %q: %w", f.policy.Name, err)
 		}

@@ -40,29 +40,33 @@ type Verdict struct {
 	Allowed   bool
 	Decisions []Decision // of each policy, in the order of Options
 
-	leave func()
+	leave func(refused bool)
 }
 
 // Leave tells that the request has ended. It must be called once when it was allowed.
-func (v *Verdict) Leave() { v.leave() }
+// Refused is that it was not served all the same, since something else refuses it:
+// then it consumes nothing.
+func (v *Verdict) Leave(refused bool) { v.leave(refused) }
 
 // Check counts the request, unless a policy refuses it. It writes nothing.
 func (g *Gate) Check(r *http.Request) Verdict {
 	q := g.ask(r)
-	defer g.limiter.questions.Put(q)
 	v := q.verdict()
 	v.Decisions = append([]Decision(nil), v.Decisions...)
+	if !v.Allowed {
+		g.limiter.questions.Put(q)
+	}
 	return v
 }
 
 // Admit counts the request, unless a policy refuses it: then the error is a *Refusal.
-// Otherwise leave must be called when the request has ended, and the fields that
-// policies have for answers are added to the header.
-func (g *Gate) Admit(answer http.Header, r *http.Request) (leave func(), err error) {
+// Otherwise leave must be called once when the request has ended, as Verdict.Leave,
+// and the fields that policies have for answers are added to the header.
+func (g *Gate) Admit(answer http.Header, r *http.Request) (leave func(refused bool), err error) {
 	q := g.ask(r)
-	defer g.limiter.questions.Put(q)
 	v := q.verdict()
 	if !v.Allowed {
+		defer g.limiter.questions.Put(q)
 		return nil, v.Refusal()
 	}
 	v.Annotate(answer)
@@ -77,7 +81,7 @@ func (g *Gate) Handler(next http.Handler) http.Handler {
 			v.Refusal().Refuse(w)
 			return
 		}
-		defer v.Leave() // also when next panics
+		defer v.Leave(false) // also when next panics
 		v.Annotate(w.Header())
 		next.ServeHTTP(w, r)
 	})
@@ -97,13 +101,17 @@ func (g *Gate) ask(r *http.Request) *question {
 	return q
 }
 
-// question is one request before the policies of a gate. It is used again for others.
+// question is one request before the policies of a gate, until it has ended. It is
+// used again for others.
 type question struct {
 	limiter   *Limiter
+	leave     func(refused bool) // its own end
 	now       int64
 	open      bool // nobody has refused so far
 	demands   []demand
 	items     []counter.Item
+	late      *counter.Late // what Redis was asked and goes on; nil is nothing
+	ended     bool
 	decisions []Decision
 	key       []byte
 }
@@ -116,9 +124,11 @@ type demand struct {
 	id    id
 	tag   string // of a shared policy: its key, for Redis
 	here  bool   // counted on this node
+	ahead int64  // by how much the clock that it is counted by here is ahead of ours
 	shard *shard // locked, while it counts
 
 	now     int64 // by the clock of what has counted
+	rests   int64 // for how long that clock stands still
 	state   state // after the count
 	inside  int64 // of Concurrent: how many there are now
 	verdict verdict
@@ -140,16 +150,17 @@ func (v verdict) allows() bool { return v == fits || v == taken || v == uncounte
 
 // prepare finds the plan and the key for each policy.
 func (q *question) prepare(g *Gate, r *http.Request) {
-	q.limiter, q.now, q.open = g.limiter, g.limiter.now(), true
+	q.now, q.open, q.late, q.ended = g.limiter.now(), true, nil, false
 	q.demands = q.demands[:0]
 	for _, p := range g.policies {
-		d := demand{policy: p, rule: p.rule, here: !p.Shared}
+		d := demand{policy: p, here: !p.Shared}
 		for i := range p.Plans {
 			if p.Plans[i].When(r) {
-				d.plan, d.rule = i+1, p.plans[i]
+				d.plan = i + 1
 				break
 			}
 		}
+		d.rule = p.ruleOf(d.plan)
 		if p.Key != nil {
 			q.key = append(q.key[:0], p.Key(r)...)
 		} else {
@@ -202,7 +213,8 @@ func (q *question) countHere() {
 		}
 		d.shard = d.table.shard(d.id)
 		d.shard.mu.Lock()
-		d.now = d.shard.nowLocked(q.now)
+		d.now = d.shard.nowLocked(q.now + d.ahead)
+		d.rests = d.now - (q.now + d.ahead)
 		stored := d.shard.stateLocked(d.id)
 		d.state = d.rule.settle(stored, d.now)
 		if d.rule.remaining(d.state, d.now) >= 1 {
@@ -247,10 +259,9 @@ func (q *question) countThere() {
 	if !q.open {
 		mode = modeAsk
 	}
-	// A request whose client has left is counted all the same: else leaving early
-	// would be a way around every limit.
-	q.limiter.run(context.Background(), mode, q.now, q.items)
-	items := q.items
+	l := q.limiter
+	q.late = l.run(context.Background(), mode, q.now, q.items)
+	items, share := q.items, l.sharers(q.now)
 	for i := range q.demands {
 		d := &q.demands[i]
 		if !d.Shared {
@@ -258,10 +269,14 @@ func (q *question) countThere() {
 		}
 		item := &items[0]
 		items = items[1:]
-		q.limiter.noteStore(d.policy, item.Err)
+		l.noteStore(d.policy, item.Err)
 		switch {
 		case item.Err == nil:
 			d.read(item)
+			l.ahead.Store(d.now - l.now())
+			if d.OnError == Local {
+				d.learn(share, false)
+			}
 			if d.verdict == refused {
 				q.refuse(d, refused)
 			}
@@ -270,15 +285,34 @@ func (q *question) countThere() {
 		case d.OnError == Deny:
 			q.refuse(d, denied)
 		default:
-			d.here, d.rule = true, d.rule.share(int64(min(q.limiter.nodes(), maxNodes)))
+			d.here, d.rule, d.ahead = true, d.rule.share(share), l.ahead.Load()-tarries
 		}
 	}
 }
 
-// maxNodes is how many nodes a share can be for; it keeps sums within bounds.
-const maxNodes = 10_000
+// tarries is how far behind the clock of Redis is the one by which a node counts for
+// itself. So it begins with what Redis has left, and nothing comes back before it is
+// certain that Redis is away: what is late only is counted there in the end, where all
+// comes back that may.
+const tarries = int64(time.Second / time.Microsecond)
 
-// close ends the question: it gives back what was taken from those who would have let
+// learn remembers this node's share of what Redis has counted. So a Redis that goes,
+// or is late once, gives nobody a fresh limit. A late answer does not undo what was
+// counted here meanwhile.
+func (d *demand) learn(nodes int64, late bool) {
+	share := d.rule.share(nodes)
+	shard := d.table.shard(d.id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	shard.latest = d.now // backwards, too: it is Redis that knows
+	part := share.settle(d.rule.part(d.state, &share, nodes), d.now)
+	if late {
+		part = share.stricter(part, share.settle(shard.stateLocked(d.id), d.now))
+	}
+	shard.storeLocked(d.id, &share, part, d.now)
+}
+
+// close ends the asking: it gives back what was taken from those who would have let
 // the request pass, when another has not, and counts the outcome.
 func (q *question) close() {
 	q.items = q.items[:0]
@@ -296,10 +330,27 @@ func (q *question) close() {
 			q.limiter.noteRefusal(d.policy, q.now)
 		}
 	}
-	if len(q.items) > 0 {
-		// When this fails, the units come back in their own time.
-		q.limiter.run(context.Background(), modeGive, q.now, q.items)
+	q.limiter.give(q.now, q.items)
+	if q.late != nil {
+		q.late.Then(q.amends())
 	}
+}
+
+// end is the end of a request that has passed. One that was refused elsewhere gives
+// back all that it has taken.
+func (q *question) end(refused bool) {
+	if q.ended {
+		panic("ratelimit: a request has ended twice")
+	}
+	q.ended = true
+	q.items = q.items[:0]
+	for i := range q.demands {
+		if d := &q.demands[i]; d.verdict == taken && (refused || d.Algorithm == Concurrent) {
+			q.giveBack(d)
+		}
+	}
+	q.limiter.give(q.limiter.now(), q.items)
+	q.limiter.questions.Put(q)
 }
 
 func (q *question) giveBack(d *demand) {
@@ -309,16 +360,57 @@ func (q *question) giveBack(d *demand) {
 		d.inside--
 		return
 	case !d.here:
-		q.items = append(q.items, d.item())
+		q.items = append(q.items, d.given())
 	default:
 		shard := d.table.shard(d.id)
 		shard.mu.Lock()
-		now := shard.nowLocked(q.now)
-		left := d.rule.give(d.rule.settle(shard.stateLocked(d.id), now), 1)
+		now := shard.nowLocked(q.limiter.now() + d.ahead)
+		left := d.rule.give(d.rule.settle(shard.stateLocked(d.id), now), now, d.state.at, 1)
 		shard.storeLocked(d.id, &d.rule, left, now)
 		shard.mu.Unlock()
 	}
-	d.state = d.rule.settle(d.rule.give(d.state, 1), d.now)
+	d.state = d.rule.settle(d.rule.give(d.state, d.now, d.state.at, 1), d.now)
+}
+
+// give gives back in Redis. When it fails, the units come back in their own time.
+func (l *Limiter) give(now int64, items []counter.Item) {
+	if len(items) == 0 {
+		return
+	}
+	if late := l.run(context.Background(), modeGive, now, items); late != nil {
+		late.Then(nil)
+	}
+}
+
+// amends returns what is to be done with answers of Redis that come late, since the
+// request was let pass or refused without them: if the latter, it consumes nothing
+// there either.
+func (q *question) amends() func([]counter.Item) {
+	l, now, passed := q.limiter, q.now, q.open
+	var shared []demand
+	for _, d := range q.demands {
+		if d.Shared {
+			shared = append(shared, d)
+		}
+	}
+	return func(items []counter.Item) {
+		var back []counter.Item
+		for i := range items {
+			d, item := &shared[i], &items[i]
+			if item.Err != nil || !understood(item.Reply) {
+				continue
+			}
+			d.rule = d.ruleOf(d.plan) // it was counted by the share
+			d.read(item)
+			if d.OnError == Local {
+				d.learn(l.sharers(l.now()), true)
+			}
+			if !passed && d.verdict == taken {
+				back = append(back, d.given())
+			}
+		}
+		l.give(now, back)
+	}
 }
 
 // verdict returns the decisions in a form that lasts until the question is used
@@ -328,28 +420,8 @@ func (q *question) verdict() Verdict {
 	for i := range q.demands {
 		q.decisions = append(q.decisions, q.demands[i].decision())
 	}
-	return Verdict{Allowed: q.open, Decisions: q.decisions, leave: q.leave()}
+	return Verdict{Allowed: q.open, Decisions: q.decisions, leave: q.leave}
 }
-
-// leave returns what ends the request.
-func (q *question) leave() func() {
-	leave := nothing
-	for i := range q.demands {
-		if d := &q.demands[i]; d.Algorithm == Concurrent && d.verdict == taken {
-			leave = leaveAlso(leave, d.policy, d.id)
-		}
-	}
-	return leave
-}
-
-func leaveAlso(others func(), p *policy, key id) func() {
-	return func() {
-		p.running.leave(key)
-		others()
-	}
-}
-
-func nothing() {}
 
 func (d *demand) decision() Decision {
 	out := Decision{
@@ -370,7 +442,7 @@ func (d *demand) decision() Decision {
 	case out.Counted:
 		out.Remaining = d.rule.remaining(d.state, d.now)
 		if out.Remaining < d.rule.burst {
-			out.Reset = micros(d.rule.wait(d.state, d.now, out.Remaining+1))
+			out.Reset = micros(d.rule.wait(d.state, d.now, out.Remaining+1) + d.rests)
 		}
 	}
 	if !out.Allowed {
@@ -389,6 +461,13 @@ func (d *demand) item() counter.Item {
 	return counter.Item{Tag: d.tag, Name: d.names[d.plan], Args: d.texts[d.plan]}
 }
 
+// given is what was taken for the demand, to be given back in Redis.
+func (d *demand) given() counter.Item {
+	item := d.item()
+	item.Args += strconv.FormatInt(d.state.at, 10)
+	return item
+}
+
 // read takes the answer of Redis.
 func (d *demand) read(item *counter.Item) {
 	n := item.Reply
@@ -396,32 +475,41 @@ func (d *demand) read(item *counter.Item) {
 	d.state = d.rule.settle(state{at: n[2], used: n[3], before: n[4], until: n[5]}, d.now)
 }
 
-// run runs the script. The errors are with the items.
-func (l *Limiter) run(ctx context.Context, mode string, now int64, items []counter.Item) {
+// run runs the script. The errors are with the items. What it returns goes on, and
+// wants to know what then.
+func (l *Limiter) run(ctx context.Context, mode string, now int64, items []counter.Item) *counter.Late {
 	at := ""
 	if l.ownClock {
 		at = strconv.FormatInt(now, 10)
 	}
-	l.shared.Run(ctx, []string{mode, at}, items)
+	late := l.shared.Run(ctx, []string{mode, at}, items)
 	for i := range items {
 		if items[i].Err == nil && !understood(items[i].Reply) {
 			items[i].Err = errReply
 		}
 	}
+	return late
 }
 
-// noteStore notes whether Redis could count, and logs when that changes.
+// noteStore notes whether Redis could count, and logs when it could not for so long
+// that this is no delay. Delays show in the counters.
 func (l *Limiter) noteStore(p *policy, err error) {
-	if err != nil {
-		p.storeErrors.Add(1)
-	}
-	if was := p.fallback.Load(); was == (err != nil) || !p.fallback.CompareAndSwap(was, err != nil) {
+	if err == nil {
+		if p.failing.Load() != 0 {
+			p.failing.Store(0)
+		}
+		if p.alone.Load() && p.alone.CompareAndSwap(true, false) {
+			l.log.Info("a limit is counted in Redis again", "policy", p.Name, "store_errors", p.storeErrors.Load())
+		}
 		return
 	}
-	if err != nil {
+	p.storeErrors.Add(1)
+	now := l.now()
+	if p.failing.CompareAndSwap(0, now) || now-p.failing.Load() < tarries {
+		return
+	}
+	if !p.alone.Load() && p.alone.CompareAndSwap(false, true) {
 		l.log.Warn("a limit cannot be counted in Redis", "policy", p.Name, "on_store_error", p.OnError.String(), "error", err)
-	} else {
-		l.log.Info("a limit is counted in Redis again", "policy", p.Name, "store_errors", p.storeErrors.Load())
 	}
 }
 

@@ -188,6 +188,74 @@ func TestRefusedConsumesNothing(t *testing.T) {
 	})
 }
 
+// TestRefusedElsewhere: a request that passes and is refused by something after that
+// is as if it had never been, whatever others do meanwhile; and what has come back by
+// itself does not come back twice.
+func TestRefusedElsewhere(t *testing.T) {
+	both(t, func(t *testing.T, redis *conn.Conn) {
+		const second = time.Second
+		for n, test := range []struct {
+			algorithm Algorithm
+			dry       bool
+			ends      time.Duration // after it came
+			meanwhile int           // others who come just before it ends
+			want      int           // who pass when it has ended
+		}{
+			{TokenBucket, false, 0, 0, 10},
+			{TokenBucket, true, 0, 0, 10},
+			{TokenBucket, false, second / 20, 3, 7}, // half of its unit would have come back
+			{TokenBucket, false, second, 10, 0},     // all were back
+			{SlidingWindow, false, 0, 0, 10},
+			{SlidingWindow, false, second, 0, 10}, // the window is another one
+			{SlidingWindow, false, second, 4, 6},
+			{SlidingWindow, false, 2 * second, 4, 6},
+			{FixedWindow, false, 0, 4, 6},
+			{FixedWindow, false, second, 4, 6}, // it counts no longer
+		} {
+			rg := start(t, redis, Policy{Name: fmt.Sprint(n), Algorithm: test.algorithm, Rate: Rate{Limit: 10, Period: second}, DryRun: test.dry},
+				Policy{Name: fmt.Sprint(n, " running"), Algorithm: Concurrent, Rate: Rate{Limit: 100}})
+			rg.now = epoch.Truncate(second)
+			leave, err := rg.gate.Admit(make(http.Header), request("k"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rg.now = rg.now.Add(test.ends)
+			if got := rg.allowed(test.meanwhile, "k"); got != test.meanwhile {
+				t.Fatalf("%+v: %d passed meanwhile", test, got)
+			}
+			leave(true)
+			if d := rg.check("k").Decisions; test.want > 0 && d[0].Remaining != int64(test.want)-1 || d[1].Remaining < 99 {
+				t.Errorf("%+v: %+v", test, d)
+			}
+			if got := rg.allowed(20, "k"); !test.dry && got != max(0, test.want-1) {
+				t.Errorf("%+v: %d passed after the one that looked", test, got)
+			}
+		}
+	})
+}
+
+// TestRefusedElsewhereWhileBlocked: giving back lifts no block.
+func TestRefusedElsewhereWhileBlocked(t *testing.T) {
+	both(t, func(t *testing.T, redis *conn.Conn) {
+		for _, algorithm := range rates {
+			rg := start(t, redis, Policy{Name: algorithm.String(), Algorithm: algorithm, Rate: Rate{Limit: 2, Period: time.Hour}, BlockFor: time.Minute})
+			rg.allowed(1, "k")
+			v := rg.check("k")
+			if n := rg.allowed(1, "k"); n != 0 || !v.Allowed {
+				t.Fatalf("%d passed", n)
+			}
+			v.Leave(true)
+			if d := rg.check("k").Decisions[0]; d.Allowed || d.RetryAfter != time.Minute {
+				t.Errorf("%v: %+v", algorithm, d)
+			}
+			rg.now = rg.now.Add(time.Minute)
+			if n := rg.allowed(3, "k"); n != 1 {
+				t.Errorf("%v: %d passed when the block was over, want what was given back", algorithm, n)
+			}
+		}
+	})
+}
+
 // TestMixedStores: all or none, also when one limit is counted in Redis, one here, and
 // one is on what runs.
 func TestMixedStores(t *testing.T) {
@@ -207,8 +275,8 @@ func TestMixedStores(t *testing.T) {
 				names = append(names, mine[j].Name)
 			}
 			rg := &rig{t: t, now: epoch}
-			rg.open(Options{Policies: mine, Redis: redis, Prefix: "mixed:", Deadline: 10 * time.Second, Now: func() time.Time { return rg.now }}, names)
-			var inside []func()
+			rg.open(Options{Policies: mine, Redis: redis, Prefix: "mixed:", Patience: 10 * time.Second, Now: func() time.Time { return rg.now }}, names)
+			var inside []func(bool)
 			for range 2 {
 				v := rg.check("k")
 				if !v.Allowed {
@@ -228,7 +296,7 @@ func TestMixedStores(t *testing.T) {
 				}
 			}
 			for _, leave := range inside {
-				leave()
+				leave(false)
 			}
 			if v := rg.check("k"); v.Allowed != (i == 2) {
 				t.Errorf("when all have left: %+v", v.Decisions)
@@ -317,7 +385,7 @@ func TestDryRun(t *testing.T) {
 		if err != nil || len(h) != 0 {
 			t.Errorf("%v, %v", err, h)
 		}
-		leave()
+		leave(false)
 		want := []Stats{{Policy: "dry", Allowed: 3, WouldRefuse: 7}, {Policy: "wet", Allowed: 6, Refused: 4}}
 		if got := rg.limit.Stats(); !slices.Equal(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)

@@ -7,7 +7,11 @@
 // consumes from none.
 //
 //	Gate.Admit -- key, plan -> here:  the table of each policy, in this process
-//	                           there: one script in Redis; when that fails, here
+//	                           there: one script in Redis; when that fails, here,
+//	                                  from where Redis last saw the count
+//
+// A request that passes one gate and is refused by a later one gives back what the
+// first has counted, when it ends.
 //
 // rule.go is the arithmetic, script.go the same for Redis, table.go the memory,
 // answer.go what clients are told.
@@ -115,7 +119,7 @@ type Options struct {
 	// be shared.
 	Redis    counter.Client
 	Prefix   string        // of all keys in Redis
-	Deadline time.Duration // of a call to Redis; zero means 10ms
+	Patience time.Duration // how long a request waits for Redis; zero means 5ms
 
 	// Nodes returns how many nodes share the limits while Redis is away. Nil is one.
 	Nodes func() int
@@ -127,16 +131,20 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Limiter has policies and their counts. It has nothing to close. Its methods may be
-// called by many goroutines.
+// Limiter has policies and their counts. Close it after the last request. Its methods
+// may be called by many goroutines.
 type Limiter struct {
 	policies  []*policy
-	nodes     func() int
 	now       func() int64 // microseconds
 	log       *slog.Logger
 	shared    *counter.Counter // nil is none
 	ownClock  bool             // set by tests: Redis is told the time
 	questions sync.Pool        // of *question
+
+	nodes   func() int
+	fleet   atomic.Int64 // what nodes returned last
+	fleetAt atomic.Int64 // when that was; microseconds
+	ahead   atomic.Int64 // of our clock is that of Redis by so much, as last seen; microseconds
 }
 
 // policy is a Policy at work.
@@ -151,7 +159,8 @@ type policy struct {
 	running running // of Concurrent
 
 	allowed, refused, wouldRefuse, storeErrors atomic.Int64
-	fallback                                   atomic.Bool
+	failing                                    atomic.Int64 // since when Redis cannot count; microseconds, zero is that it can
+	alone                                      atomic.Bool  // it was logged that it cannot
 	told                                       atomic.Int64 // when a refusal was last logged; microseconds
 }
 
@@ -165,9 +174,13 @@ func New(o Options) (*Limiter, error) {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	if o.Redis != nil {
-		l.shared = counter.New(counter.Options{Client: o.Redis, Prefix: o.Prefix + "rl:", Script: script, Deadline: o.Deadline})
+		l.shared = counter.New(counter.Options{Client: o.Redis, Prefix: o.Prefix + "rl:", Script: script, Patience: o.Patience})
 	}
-	l.questions.New = func() any { return new(question) }
+	l.questions.New = func() any {
+		q := &question{limiter: l}
+		q.leave = q.end
+		return q
+	}
 	for i, spec := range o.Policies {
 		if l.find(spec.Name) != nil {
 			return nil, fmt.Errorf("ratelimit: two policies are named %q", spec.Name)
@@ -181,7 +194,14 @@ func New(o Options) (*Limiter, error) {
 		}
 		l.policies = append(l.policies, p)
 	}
+	l.sharers(l.now())
 	return l, nil
+}
+
+// Check says what is wrong with the policy, as New would.
+func (p *Policy) Check() error {
+	_, err := newPolicy(*p, 0)
+	return err
 }
 
 func newPolicy(spec Policy, index int) (*policy, error) {
@@ -232,6 +252,14 @@ func newPolicy(spec Policy, index int) (*policy, error) {
 	return p, nil
 }
 
+// ruleOf returns the rule of a plan, counting from one; zero is the policy's own.
+func (p *policy) ruleOf(plan int) rule {
+	if plan == 0 {
+		return p.rule
+	}
+	return p.plans[plan-1]
+}
+
 // clock returns a clock in microseconds. Steps of the system's clock would lift
 // limits, or hold them for ever.
 func clock(now func() time.Time) func() int64 {
@@ -263,6 +291,26 @@ func (l *Limiter) find(name string) *policy {
 	return nil
 }
 
+// Close waits for what is still on its way to Redis. The connection should be closed
+// before, which ends it.
+func (l *Limiter) Close() {
+	if l.shared != nil {
+		l.shared.Close()
+	}
+}
+
+// maxNodes is how many nodes a share can be for; it keeps sums within bounds.
+const maxNodes = 10_000
+
+// sharers is for how many nodes a share is. To ask costs a lock that others need, so
+// it is done once a second.
+func (l *Limiter) sharers(now int64) int64 {
+	if at := l.fleetAt.Load(); (at == 0 || now-at >= 1e6 || now < at) && l.fleetAt.CompareAndSwap(at, now) {
+		l.fleet.Store(int64(min(max(1, l.nodes()), maxNodes)))
+	}
+	return max(1, l.fleet.Load())
+}
+
 // Gate returns the gate of those of the named policies that count so, or nil when
 // none of them does. A policy that has several gates has one count for all of them.
 func (l *Limiter) Gate(count Count, names ...string) (*Gate, error) {
@@ -286,10 +334,10 @@ func (l *Limiter) Gate(count Count, names ...string) (*Gate, error) {
 // Stats are a policy's counters since it was made.
 type Stats struct {
 	Policy      string `json:"policy"`
-	Allowed     int64  `json:"allowed"`      // requests that it let pass, and that passed
+	Allowed     int64  `json:"allowed"`      // requests that it let pass, as did all that were asked with it
 	Refused     int64  `json:"refused"`      // requests that it refused
 	WouldRefuse int64  `json:"would_refuse"` // requests that it would have refused, were it not a dry run
-	StoreErrors int64  `json:"store_errors"` // requests that Redis could not count
+	StoreErrors int64  `json:"store_errors"` // requests that Redis could not count, or not in time
 	FallbackNow bool   `json:"fallback_now"` // the last one was such a request
 }
 
@@ -303,7 +351,7 @@ func (l *Limiter) Stats() []Stats {
 			Refused:     p.refused.Load(),
 			WouldRefuse: p.wouldRefuse.Load(),
 			StoreErrors: p.storeErrors.Load(),
-			FallbackNow: p.fallback.Load(),
+			FallbackNow: p.failing.Load() != 0,
 		}
 	}
 	return all

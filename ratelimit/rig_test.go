@@ -28,7 +28,7 @@ var epoch = time.Date(2030, 1, 2, 3, 4, 5, 678_901_000, time.UTC)
 func start(t testing.TB, redis *conn.Conn, policies ...Policy) *rig {
 	t.Helper()
 	rg := &rig{t: t, now: epoch}
-	o := Options{Now: func() time.Time { return rg.now }, Deadline: 10 * time.Second}
+	o := Options{Now: func() time.Time { return rg.now }, Patience: 10 * time.Second}
 	if redis != nil {
 		o.Redis, o.Prefix = redis, "edge:"
 	}
@@ -67,7 +67,7 @@ func (rg *rig) allowed(n int, key string) (passed int) {
 	for range n {
 		if v := rg.gate.Check(r); v.Allowed {
 			passed++
-			v.Leave()
+			v.Leave(false)
 		}
 	}
 	return passed

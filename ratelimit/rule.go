@@ -119,6 +119,31 @@ func (r *rule) share(nodes int64) rule {
 	return s
 }
 
+// part returns what a state is for one of so many nodes that has its share of the rule:
+// as far from the limit, in proportion.
+func (r *rule) part(s state, share *rule, nodes int64) state {
+	if r.algorithm == TokenBucket { // each is full when all are
+		if s.used > 0 { // parts, of which another number make one
+			s.at, s.used = s.at+1, 0
+		}
+		return s
+	}
+	s.used = share.limit - (r.limit-s.used)/nodes
+	s.before = (s.before + nodes - 1) / nodes
+	return s
+}
+
+// stricter returns of two settled states what leaves less room.
+func (r *rule) stricter(a, b state) state {
+	a.until = max(a.until, b.until)
+	if r.algorithm != TokenBucket {
+		a.used, a.before = max(a.used, b.used), max(a.before, b.before)
+	} else if a.at < b.at || a.at == b.at && a.used < b.used {
+		a.at, a.used = b.at, b.used
+	}
+	return a
+}
+
 // cost is how long n units take to come back to the bucket.
 func (r *rule) cost(n int64) span {
 	whole, part := divide(n, r.period, r.limit)
@@ -247,14 +272,20 @@ func (r *rule) take(s state, n int64) state {
 	return s
 }
 
-// give returns the settled state without n units that were taken a moment ago.
-func (r *rule) give(s state, n int64) state {
+// give returns the settled state without n units that were taken, after which at was
+// what the state had. What has come back by itself meanwhile is not given once more:
+// of a bucket that may have been full since, or of a window that counts no longer.
+func (r *rule) give(s state, now, at, n int64) state {
 	if r.algorithm != TokenBucket {
-		if s.used >= n {
-			s.used -= n
-		} else {
-			s.before = max(0, s.before-n) // the window has ended meanwhile
+		switch at {
+		case s.at:
+			s.used = max(0, s.used-n)
+		case s.at - 1:
+			s.before = max(0, s.before-n)
 		}
+		return s
+	}
+	if at < now {
 		return s
 	}
 	cost := r.cost(n)

@@ -114,7 +114,7 @@ func TestGiveTakesBack(t *testing.T) {
 			continue
 		}
 		n = 1 + rnd.Int64N(n)
-		if got := r.give(r.take(s, n), n); got != s {
+		if got := r.give(r.take(s, n), now, r.take(s, n).at, n); got != s {
 			t.Fatalf("%+v: %d taken from %+v and given back: %+v", r, n, s, got)
 		}
 		if later := r.expires(r.take(s, n)); r.settle(r.take(s, n), later) != r.settle(state{}, later) {

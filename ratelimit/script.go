@@ -98,11 +98,12 @@ end
 
 local function give(r, s)
 	if r.algorithm == 0 then
+		if r.taken_at < now then return end
 		s.at, s.used = s.at - r.cost_whole, s.used - r.cost_part
 		if s.used < 0 then s.at, s.used = s.at - 1, s.used + r.limit end
-	elseif s.used >= r.n then
-		s.used = s.used - r.n
-	else
+	elseif r.taken_at == s.at then
+		s.used = math.max(0, s.used - r.n)
+	elseif r.taken_at == s.at - 1 then
 		s.before = math.max(0, s.before - r.n)
 	end
 end
@@ -124,7 +125,7 @@ for i, key in ipairs(KEYS) do
 	local f = {}
 	for field in string.gmatch(ARGV[i + 2], '%d+') do f[#f + 1] = tonumber(field) end
 	local r = {algorithm = f[1], dry = f[2] == 1, n = f[3], limit = f[4], period = f[5], block = f[6],
-		cost_whole = f[7], cost_part = f[8], whole = f[9], part = f[10]}
+		cost_whole = f[7], cost_part = f[8], whole = f[9], part = f[10], taken_at = f[11]}
 	if mode == 'reset' then redis.call('DEL', key) end
 	local s = load(key)
 	local at, till = s.at, s.till

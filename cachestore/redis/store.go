@@ -146,6 +146,12 @@ func variantHash(variant string) string {
 
 // Get implements cachestore.Store. What Redis does not answer in time is a miss.
 func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cachestore.Found {
+	return s.Look(ctx, key, variant, func(time.Duration) {})
+}
+
+// Look is Get, and calls answered once Redis has answered, with how long the rest of a
+// large entry may take. When Redis does not answer in time, it does not call it.
+func (s *Store) Look(ctx context.Context, key cachestore.Key, variant string, answered func(rest time.Duration)) cachestore.Found {
 	s.counts.gets.Add(1)
 	if ctx.Err() != nil {
 		s.counts.misses.Add(1)
@@ -153,6 +159,9 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 	}
 	l := &look{store: s, names: s.names(key), key: key, variant: variant}
 	err := s.options.Client.Do(ctx, s.options.GetTimeout, l.read)
+	if err == nil {
+		answered(transfer(l.rest))
+	}
 	if err == nil && l.rest > 0 {
 		err = l.readRest(ctx)
 	}

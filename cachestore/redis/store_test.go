@@ -732,6 +732,30 @@ func TestServerHangs(t *testing.T) {
 	}
 }
 
+// TestLook: an answer is told at once, with what the rest of it may take; and none is
+// told when there is none.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newStore(t, server.URL, Options{})
+	put(t, s, entry("small", "text"))
+	put(t, s, entry("large", strings.Repeat("x", 1<<20)))
+	var rests []time.Duration
+	look := func(name string) cachestore.Found {
+		return s.Look(t.Context(), entry(name, "").Key, "", func(rest time.Duration) { rests = append(rests, rest) })
+	}
+	if look("small").Entry == nil || look("missing").Entry != nil || look("large").Entry == nil {
+		t.Error("not found, or what is missing is")
+	}
+	if len(rests) != 3 || rests[0] != 0 || rests[1] != 0 || rests[2] < transfer(1<<20-firstRead) {
+		t.Errorf("told of %v", rests)
+	}
+	server.Stop()
+	if look("small").Entry != nil || len(rests) != 3 {
+		t.Errorf("told of %v", rests)
+	}
+}
+
 func TestNamesRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -56,6 +56,13 @@ func newNode(t testing.TB, url string, timeout time.Duration) *node {
 	return &node{open(t, Options{Shared: shared}), shared}
 }
 
+// newNodeOf is a node whose requests have so much patience, and Redis any time.
+func newNodeOf(t *testing.T, url string, patience time.Duration) *node {
+	t.Helper()
+	shared := redis.New(redis.Options{Client: connect(t, url), Generations: oneLog{}, GetTimeout: patient, PutTimeout: patient})
+	return &node{open(t, Options{Shared: shared, Patience: patience}), shared}
+}
+
 // settled waits until all that was written is in Redis, or was given up.
 func (n *node) settled(t *testing.T) {
 	t.Helper()
@@ -240,6 +247,35 @@ func TestRedisStandsStill(t *testing.T) {
 		other.puts(t, entry("/again", "here", 1))
 		other.settled(t)
 		return other.Stats().Written > written
+	})
+}
+
+// TestOneWaitForRedis: of a Redis that stands still, one request learns by waiting, long
+// before a call to it has failed; and when it goes on, it is asked again.
+func TestOneWaitForRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	one, other := newNode(t, server.URL, patient), newNodeOf(t, server.URL, time.Millisecond)
+	one.puts(t, entry("/shared", "there", 1))
+	one.settled(t)
+	eventually(t, "the connection is made", func() bool { return text(other.Get(t.Context(), key("/shared"), "")) == "there" })
+	eventually(t, "no look-up is under way", func() bool { return len(busy(other.Store)) == 0 })
+
+	server.Freeze()
+	before := other.Stats()
+	for n := range 1000 {
+		other.finds(t, fmt.Sprint("/missing/", n), "", "")
+		other.finds(t, "/shared", "", "there")
+	}
+	if s := other.Stats(); s.Overdue != before.Overdue+1 || s.Skipped != before.Skipped+999 {
+		t.Errorf("%d requests have waited, and %d have not", s.Overdue-before.Overdue, s.Skipped-before.Skipped)
+	}
+
+	server.Thaw()
+	one.puts(t, entry("/new", "there", 1))
+	one.settled(t)
+	eventually(t, "Redis is asked again", func() bool {
+		return text(other.Get(t.Context(), key("/new"), "")) == "there"
 	})
 }
 

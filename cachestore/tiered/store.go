@@ -11,6 +11,7 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"edge/cachestore"
 )
@@ -18,7 +19,15 @@ import (
 // Options configure a Store.
 type Options struct {
 	Memory cachestore.Store // asked first; must not block
-	Shared cachestore.Store // asked on a miss there; bounds its own calls
+	Shared cachestore.Store // asked on a miss there; bounds its own calls; may be a Looker
+
+	// Patience is how long a request waits for the shared tier; zero is for as long as
+	// that one takes. Its calls go on, and what they bring is there for the next.
+	Patience time.Duration
+
+	// Abandoned is how many look-ups may go on that no request waits for any more;
+	// zero means 16. Past it none is made: they would only stand in each other's way.
+	Abandoned int
 
 	// Ready tells whether the shared tier may be read: false while purges may be
 	// missing here. Nil is always.
@@ -37,13 +46,17 @@ type Store struct {
 	queued  atomic.Int64 // bytes
 	counts  counts
 
-	mu     sync.Mutex // guards what follows; nothing waits under it
-	closed bool       // and with it the queues
-	busy   map[cachestore.Key]*traffic
+	mu        sync.Mutex // guards what follows; nothing waits under it
+	closed    bool       // and with it the queues
+	busy      map[cachestore.Key]*traffic
+	under     int    // look-ups under way
+	abandoned int    // those of them that nobody waits for
+	heard     uint64 // look-ups that were answered so far
+	silent    bool   // one was waited for in vain, and none has been answered since it began
 
-	ctx     context.Context // of the writers; ends when Close has waited for long enough
+	ctx     context.Context // of the calls; ends when Close has waited for long enough
 	cancel  context.CancelFunc
-	writers sync.WaitGroup
+	callers sync.WaitGroup // the writers, and look-ups under way
 }
 
 // traffic is what is under way between a key and the shared tier. Its fields are
@@ -61,13 +74,19 @@ type write struct {
 }
 
 type counts struct {
-	hits, misses, suspect, dropped, written, failed atomic.Int64
+	hits, misses, suspect, overdue, skipped, dropped, written, failed atomic.Int64
 }
 
 // New returns a Store and starts its writers. Close ends them.
 func New(o Options) *Store {
 	if o.Memory == nil || o.Shared == nil {
 		panic("tiered: two tiers are needed")
+	}
+	if o.Patience < 0 || o.Abandoned < 0 {
+		panic("tiered: options out of range")
+	}
+	if o.Abandoned == 0 {
+		o.Abandoned = 16
 	}
 	if o.Queue == 0 {
 		o.Queue = 1024
@@ -86,7 +105,7 @@ func New(o Options) *Store {
 	for range o.Writers {
 		queue := make(chan write, max(1, o.Queue/o.Writers))
 		s.queues = append(s.queues, queue)
-		s.writers.Go(func() { s.writeAll(queue) })
+		s.callers.Go(func() { s.writeAll(queue) })
 	}
 	return s
 }
@@ -123,99 +142,6 @@ func (s *Store) Delete(ctx context.Context, e *cachestore.Entry) {
 	s.announce(e.Key)
 	s.options.Memory.Delete(ctx, e)
 	s.enqueue(write{entry: e, remove: true})
-}
-
-// look is a look-up in the shared tier that is under way.
-type look struct {
-	done  chan struct{}
-	late  bool             // guarded by Store.mu: the key was written to since it began
-	found cachestore.Found // once done is closed
-}
-
-// look asks the shared tier, once for all who ask at the same time. While a write
-// of the key is on its way there, only memory knows what holds.
-func (s *Store) look(ctx context.Context, key cachestore.Key, variant string) cachestore.Found {
-	l, lead := s.join(key, variant)
-	switch {
-	case l == nil:
-		return cachestore.Found{}
-	case lead:
-		defer s.end(l, key, variant) // also when the tier panics: nobody waits for ever
-		// Others wait for it: it must not end with the one client that came first.
-		l.found = s.fetch(context.WithoutCancel(ctx), l, key, variant)
-		return l.found
-	}
-	select {
-	case <-l.done:
-		return l.found
-	case <-ctx.Done():
-		return cachestore.Found{}
-	}
-}
-
-// join returns the look-up under way, or a new one for the caller to lead, or nil
-// where the shared tier must not be asked.
-func (s *Store) join(key cachestore.Key, variant string) (l *look, lead bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, false
-	}
-	t := s.trafficLocked(key)
-	if t.writes > 0 {
-		return nil, false
-	}
-	if l := t.looks[variant]; l != nil {
-		return l, false
-	}
-	if t.looks == nil {
-		t.looks = make(map[string]*look)
-	}
-	l = &look{done: make(chan struct{})}
-	t.looks[variant] = l
-	return l, true
-}
-
-// end lets go those who wait for the look-up.
-func (s *Store) end(l *look, key cachestore.Key, variant string) {
-	s.mu.Lock()
-	if t := s.busy[key]; t != nil && t.looks[variant] == l {
-		delete(t.looks, variant)
-		s.idleLocked(key, t)
-	}
-	s.mu.Unlock()
-	close(l.done)
-}
-
-// fetch asks the shared tier, and brings what it has into memory. A suspect entry
-// stays outside: memory has no place to say so. So does one that has been replaced
-// or deleted since.
-func (s *Store) fetch(ctx context.Context, l *look, key cachestore.Key, variant string) cachestore.Found {
-	found := s.options.Shared.Get(ctx, key, variant)
-	switch {
-	case found.Entry == nil:
-		if found.VaryOn == nil {
-			s.counts.misses.Add(1)
-		}
-		return found
-	case found.Suspect:
-		s.counts.suspect.Add(1)
-		return found
-	}
-	s.counts.hits.Add(1)
-	err := s.options.Memory.Put(ctx, found.Entry)
-	s.mu.Lock()
-	late := l.late
-	s.mu.Unlock()
-	if late && err == nil {
-		// The write may have been through with memory before this.
-		s.options.Memory.Delete(ctx, found.Entry)
-	}
-	inMemory := s.options.Memory.Get(ctx, key, variant) // with the marks that all others see
-	if late || errors.Is(err, cachestore.ErrOlder) || inMemory.Entry != nil {
-		return inMemory
-	}
-	return found // memory had no room
 }
 
 // announce says that the key is about to be written to, before memory is. From now
@@ -326,8 +252,8 @@ func (s *Store) uncover(e *cachestore.Entry) {
 	}
 }
 
-// Close writes what waits until ctx ends, and ends the writers. It closes neither
-// tier. Writes that come later are dropped.
+// Close writes what waits until ctx ends, and waits for the calls under way. It closes
+// neither tier. Writes that come later are dropped.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
@@ -342,7 +268,7 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
-	s.writers.Wait()
+	s.callers.Wait()
 	s.cancel()
 	return ctx.Err()
 }
@@ -352,6 +278,8 @@ type Stats struct {
 	Hits    int64 `json:"hits"`         // entries found in the shared tier and not in memory
 	Suspect int64 `json:"suspect"`      // entries found there that must be revalidated first
 	Misses  int64 `json:"misses"`       // look-ups there that found nothing
+	Overdue int64 `json:"overdue"`      // look-ups there that a request has waited for in vain
+	Skipped int64 `json:"skipped"`      // that none was made or waited for, since answers are overdue
 	Written int64 `json:"written"`      // entries taken by the shared tier
 	Failed  int64 `json:"failed"`       // entries that it did not take
 	Dropped int64 `json:"dropped"`      // writes for which the queue had no room, or that came after Close
@@ -369,6 +297,8 @@ func (s *Store) Stats() Stats {
 		Hits:    s.counts.hits.Load(),
 		Suspect: s.counts.suspect.Load(),
 		Misses:  s.counts.misses.Load(),
+		Overdue: s.counts.overdue.Load(),
+		Skipped: s.counts.skipped.Load(),
 		Written: s.counts.written.Load(),
 		Failed:  s.counts.failed.Load(),
 		Dropped: s.counts.dropped.Load(),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,10 +11,10 @@ import (
 )
 
 // edgeConfig is the node as it comes, but for the access log and for memory as
-// ample as nginx has.
+// ample as the others have.
 const edgeConfig = `server {
   listen = ["127.0.0.1:0"]
-}
+{{deadlines}}}
 admin {
   listen = "127.0.0.1:0"
 }
@@ -21,7 +22,7 @@ log {
   access = false
 }
 memory {
-  size = "1GiB"
+  size = "{{megabytes}}MiB"
 }
 origin "bench" {
   url = "http://{{origin}}"
@@ -32,17 +33,14 @@ site "bench" {
 }
 `
 
-func startEdge(ctx context.Context, lab *Lab) (*Server, error) {
-	dir := filepath.Join(lab.Dir, "edge")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
+func startEdge(ctx context.Context, place Place, binary string) (*Server, error) {
+	deadlines := ""
+	if d := place.Need.Deadline; d > 0 {
+		deadlines = fmt.Sprintf("  header_timeout = %q\n  body_timeout = %q\n", d, d)
 	}
-	binary, err := process.BuildEdge(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, "edge.hcl")
-	config := strings.ReplaceAll(edgeConfig, "{{origin}}", lab.Origin)
+	file := filepath.Join(place.Dir, "edge.hcl")
+	config := strings.NewReplacer("{{origin}}", place.Origin, "{{deadlines}}", deadlines,
+		"{{megabytes}}", fmt.Sprint(place.Need.megabytes())).Replace(edgeConfig)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
@@ -50,5 +48,5 @@ func startEdge(ctx context.Context, lab *Lab) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Process: edge.Process, Address: edge.Address}, nil
+	return &Server{Process: edge.Process, Address: edge.Address, Admin: edge.Admin}, nil
 }

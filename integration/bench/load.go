@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,21 +38,26 @@ func (s Sample) String() string {
 	return fmt.Sprintf("%.0f/CPU-s, %.0f/s, p50 %v, p99 %v", s.perCPUSecond(), s.perSecond(), s.P50, s.P99)
 }
 
-// load has wrk ask the server for the work's objects and reads the server's CPU
-// time before and after. Any answer that is not a 200 is an error.
-func load(ctx context.Context, lab *Lab, server *Server, work Work, duration time.Duration) (Sample, error) {
-	script := filepath.Join(lab.Dir, "work.lua")
-	if err := os.WriteFile(script, []byte(luaScript(work)), 0o600); err != nil {
+// load has wrk ask the server for the objects and reads the server's CPU time before
+// and after. Any answer that is not a 200 is an error, and so are connections that the
+// server did not keep: wrk makes new ones without a word.
+func load(ctx context.Context, b *Bench, runner Runner, o Objects, connections int) (Sample, error) {
+	script := filepath.Join(b.lab.Dir, "work.lua")
+	if err := os.WriteFile(script, []byte(luaScript(o, runner.Address)), 0o600); err != nil {
 		return Sample{}, err
 	}
 	wrk := exec.CommandContext(ctx, "taskset", "-c", loadCore, "wrk",
-		"--threads", "1", "--connections", strconv.Itoa(work.Connections),
-		"--duration", strconv.Itoa(int(duration.Seconds()))+"s", "--timeout", "10s",
-		"--script", script, "http://"+server.Address+work.path(0))
+		"--threads", "1", "--connections", strconv.Itoa(connections),
+		"--duration", strconv.Itoa(int(b.duration.Seconds()))+"s", "--timeout", "10s",
+		"--script", script, "http://"+runner.Address+"/")
 	wrk.WaitDelay = time.Second
 
-	fetched := lab.fetched.Load()
-	before, err := process.CPUTime(server.PID())
+	closed, err := closedByServer(runner.Address)
+	if err != nil {
+		return Sample{}, err
+	}
+	fetched := b.lab.fetched.Load()
+	before, err := process.CPUTime(runner.PID())
 	if err != nil {
 		return Sample{}, err
 	}
@@ -59,35 +65,68 @@ func load(ctx context.Context, lab *Lab, server *Server, work Work, duration tim
 	if err != nil {
 		return Sample{}, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
-	after, err := process.CPUTime(server.PID())
+	after, err := process.CPUTime(runner.PID())
 	if err != nil {
 		return Sample{}, err
 	}
 	sample, err := parseWrk(string(out))
+	if err != nil {
+		return sample, err
+	}
 	sample.CPU = after - before
-	sample.Fetched = lab.fetched.Load() - fetched
-	if err == nil && (sample.Requests == 0 || sample.CPU <= 0) {
-		err = fmt.Errorf("no requests, or no CPU time seen: %+v", sample)
+	sample.Fetched = b.lab.fetched.Load() - fetched
+	if sample.Requests == 0 || sample.CPU <= 0 {
+		return sample, fmt.Errorf("no requests, or no CPU time seen: %+v", sample)
+	}
+	now, err := closedByServer(runner.Address)
+	if now -= closed; err == nil && now > connections {
+		err = fmt.Errorf("the server has closed %d connections of %d", now, connections)
 	}
 	return sample, err
 }
 
-// luaScript makes wrk send the work's requests, built once, and print one line of
-// JSON at the end. The keys come in an order that is random and the same each time.
-func luaScript(work Work) string {
-	var b strings.Builder
-	for _, header := range work.Headers {
-		fmt.Fprintf(&b, "wrk.headers[%s] = %s\n", luaString(header.Name), luaString(header.Value))
+// closedByServer counts the connections that a server was the first to close, as far
+// as the kernel still remembers them: those of the last minute.
+func closedByServer(address string) (int, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return 0, err
 	}
-	if work.Keys > 1 {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return 0, err
+	}
+	return countTimeWait(string(table), at), nil
+}
+
+// countTimeWait counts the lines of /proc/net/tcp that are about connections of a
+// local address in the state TIME_WAIT, which is 06. Addresses are in the byte order
+// of the machine there, and only the port is looked at.
+func countTimeWait(table string, at netip.AddrPort) int {
+	port := fmt.Sprintf(":%04X", at.Port())
+	n := 0
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) > 3 && strings.HasSuffix(fields[1], port) && fields[3] == "06" {
+			n++
+		}
+	}
+	return n
+}
+
+// luaScript makes wrk send the requests and print one line of JSON at the end. The
+// keys come in an order that is random and the same each time.
+func luaScript(o Objects, host string) string {
+	var b strings.Builder
+	before, after := luaString(o.before()), luaString(o.after(host))
+	if o.keys > 1 {
 		fmt.Fprintf(&b, `
-local requests = {}
-init = function(args)
-  math.randomseed(1)
-  for key = 0, %d do requests[key + 1] = wrk.format("GET", string.format("/%d/%%d", key)) end
-end
-request = function() return requests[math.random(#requests)] end
-`, work.Keys-1, work.Size)
+local random = math.random
+math.randomseed(1)
+request = function() return %s .. random(0, %d) .. %s end
+`, before, o.keys-1, after)
+	} else { // without a function wrk sends what it has at hand
+		fmt.Fprintf(&b, "\nwrk.format = function() return %s .. 0 .. %s end\n", before, after)
 	}
 	b.WriteString(`
 done = function(summary, latency, requests)
@@ -100,9 +139,9 @@ end
 	return b.String()
 }
 
-// luaString quotes text as Lua does. What the works hold needs no other escapes.
+// luaString quotes text as Lua does. What is sent needs no other escapes.
 func luaString(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\r", `\r`, "\n", `\n`).Replace(text) + `"`
 }
 
 // parseWrk finds the line of JSON in what wrk printed.

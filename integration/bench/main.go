@@ -1,10 +1,13 @@
 // Command bench measures the edge binary side by side with other caches on one
-// machine and prints a Markdown table. README.md tells how the figures are taken.
+// machine and prints Markdown tables. README.md tells how the figures are taken.
 //
-//	go run ./integration/bench                       every work, every peer that is installed
-//	go run ./integration/bench -work '1 KiB' -o FILE works whose name matches, table to a file as well
+//	go run ./integration/bench                        every work, every peer that is installed
+//	go run ./integration/bench -work '1 KiB' -o FILE  works whose name matches, tables to a file as well
+//	go run ./integration/bench -edge old=FILE -edge new=FILE -peers '^$'
+//	                                                  two builds of edge beside one another, and no other cache
 //
-// It needs two cores, taskset, wrk and, to compare with, nginx.
+// It needs two cores, taskset and wrk; to compare with, nginx, haproxy, varnishd and
+// traffic_server.
 package main
 
 import (
@@ -16,8 +19,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,7 +41,16 @@ type options struct {
 	rounds   int
 	duration time.Duration
 	works    []Work
+	peers    []Peer // beside the builds of edge
+	builds   []Build
 	output   string
+	profiles string // directory, "" for none
+}
+
+// Build is a binary of edge to be measured.
+type Build struct {
+	Name   string
+	Binary string
 }
 
 func main() {
@@ -59,24 +73,32 @@ func main() {
 
 func parse(args []string) (options, error) {
 	o := options{}
-	var match string
+	var ofWorks, ofPeers string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the table shows medians over them")
+	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the tables show medians over them")
 	flags.DurationVar(&o.duration, "duration", 5*time.Second, "how long each work loads each peer in a round, in whole seconds")
-	flags.StringVar(&match, "work", "", "only works whose name matches this `expression`")
-	flags.StringVar(&o.output, "o", "", "write the table to `file` as well")
+	flags.StringVar(&ofWorks, "work", "", "only works whose name matches this `expression`")
+	flags.StringVar(&ofPeers, "peers", "", "beside edge, only caches whose name matches this `expression`; '^$' is none")
+	flags.StringVar(&o.output, "o", "", "write the tables to `file` as well")
+	flags.StringVar(&o.profiles, "profile", "", "after its rounds, load edge once more and write its CPU profile into this `directory`")
+	flags.Func("edge", "measure this `[name=]binary` of edge instead of the checkout's; may be given several times", func(value string) error {
+		build, err := parseBuild(value)
+		o.builds = append(o.builds, build)
+		return err
+	})
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	name, err := regexp.Compile(match)
+	work, err := regexp.Compile(ofWorks)
 	if err != nil {
 		return o, fmt.Errorf("-work: %w", err)
 	}
-	for _, work := range works {
-		if name.MatchString(work.Name) {
-			o.works = append(o.works, work)
-		}
+	peer, err := regexp.Compile(ofPeers)
+	if err != nil {
+		return o, fmt.Errorf("-peers: %w", err)
 	}
+	o.works = slices.DeleteFunc(slices.Clone(works), func(w Work) bool { return !work.MatchString(w.Name()) })
+	o.peers = slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return !peer.MatchString(p.Name) })
 	switch {
 	case flags.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
@@ -85,23 +107,50 @@ func parse(args []string) (options, error) {
 	case o.duration < time.Second || o.duration%time.Second != 0:
 		return o, errors.New("-duration must be whole seconds, at least one")
 	case len(o.works) == 0:
-		return o, fmt.Errorf("no work matches %q", match)
+		return o, fmt.Errorf("no work matches %q", ofWorks)
+	}
+	names := map[string]bool{}
+	for _, build := range o.builds {
+		if names[build.Name] {
+			return o, fmt.Errorf("-edge: two are named %q", build.Name)
+		}
+		names[build.Name] = true
 	}
 	return o, nil
+}
+
+// parseBuild reads NAME=FILE, or a file that is named edge.
+func parseBuild(value string) (Build, error) {
+	name, file, found := strings.Cut(value, "=")
+	if !found {
+		name, file = "edge", value
+	}
+	if name == "" || strings.ContainsAny(name, "/|") || slices.ContainsFunc(peers, func(p Peer) bool { return p.Name == name }) {
+		return Build{}, fmt.Errorf("%q is no name for a build", name)
+	}
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return Build{}, err
+	}
+	_, err = os.Stat(file)
+	return Build{Name: name, Binary: file}, err
 }
 
 func run(ctx context.Context, o options) (err error) {
 	if err := equipped(); err != nil {
 		return err
 	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+			return err
+		}
+	}
 	lab, err := openLab(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, lab.close()) }()
-
-	runners, skipped, err := startPeers(ctx, lab)
-	defer func() { err = errors.Join(err, stopPeers(runners)) }()
+	bench, err := prepare(ctx, o, lab)
 	if err != nil {
 		return err
 	}
@@ -111,13 +160,16 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	var tables []Table
 	for _, work := range o.works {
-		table, err := measure(ctx, lab, o, work, runners)
-		if err != nil {
-			return fmt.Errorf("%s: %w", work.Name, err)
+		measured, failed := bench.measure(ctx, work)
+		tables = append(tables, measured...)
+		if failed != nil { // what else there is to measure is not lost
+			err = errors.Join(err, fmt.Errorf("%s: %w", work.Name(), failed))
 		}
-		tables = append(tables, table)
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return write(o, tables, skipped)
+	return errors.Join(err, write(o, tables, bench.skipped))
 }
 
 // equipped names what is missing before any time is spent.
@@ -135,30 +187,6 @@ func equipped() error {
 		return errors.New("not installed: " + strings.Join(missing, ", "))
 	}
 	return nil
-}
-
-// measure warms every peer and then loads one after the other, round by round, in
-// turning order, so that what else happens on the machine falls on all alike.
-func measure(ctx context.Context, lab *Lab, o options, work Work, runners []Runner) (Table, error) {
-	table := Table{Work: work, Rows: make([]Row, len(runners))}
-	for i, runner := range runners {
-		table.Rows[i].Peer = runner.Name
-		if err := warm(ctx, runner.Server, work); err != nil {
-			return table, fmt.Errorf("warm %s: %w\n%s", runner.Name, err, runner.Tail())
-		}
-	}
-	for round := range o.rounds {
-		for turn := range runners {
-			i := (turn + round) % len(runners)
-			sample, err := load(ctx, lab, runners[i].Server, work, o.duration)
-			if err != nil {
-				return table, fmt.Errorf("load %s: %w", runners[i].Name, err)
-			}
-			fmt.Fprintf(os.Stderr, "%s, round %d, %s: %v\n", work.Name, round+1, runners[i].Name, sample)
-			table.Rows[i].Samples = append(table.Rows[i].Samples, sample)
-		}
-	}
-	return table, nil
 }
 
 func write(o options, tables []Table, skipped []string) error {

@@ -5,23 +5,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Table is what one work showed.
 type Table struct {
-	Work Work
-	Rows []Row
+	Title   string
+	Columns []string // the first is text, the others are figures
+	Rows    [][]string
+	Notes   []string // what must be known to read it
 }
 
-// Row is one peer's samples, one for each round.
-type Row struct {
-	Peer    string
-	Samples []Sample
-}
-
-// render writes the tables as Markdown. Each figure is the median over the rounds
-// of that figure; the ratio is that of the medians, to the first peer.
+// render writes the tables as Markdown.
 func render(o options, tables []Table, skipped []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Medians of %d rounds of %v each, interleaved; server on core %s, load and origin on core %s.\n",
@@ -30,38 +24,23 @@ func render(o options, tables []Table, skipped []string) string {
 		fmt.Fprintf(&b, "Not installed, skipped: %s.\n", strings.Join(skipped, ", "))
 	}
 	for _, table := range tables {
-		reference := table.Rows[0]
-		fmt.Fprintf(&b, "\n%s, %d connections:\n\n", table.Work.Name, table.Work.Connections)
-		fmt.Fprintf(&b, "| peer | requests per CPU-second | of %s | requests/s | core used | p50 | p99 | remarks |\n", reference.Peer)
-		b.WriteString("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n")
+		fmt.Fprintf(&b, "\n%s:\n\n| %s |\n|%s\n", table.Title, strings.Join(table.Columns, " | "),
+			" --- |"+strings.Repeat(" ---: |", len(table.Columns)-1))
 		for _, row := range table.Rows {
-			perCPU := median(row.Samples, Sample.perCPUSecond)
-			fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.0f | %.0f%% | %v | %v | %s |\n", row.Peer, perCPU,
-				perCPU/median(reference.Samples, Sample.perCPUSecond),
-				median(row.Samples, Sample.perSecond),
-				100*median(row.Samples, Sample.coreUsed),
-				median(row.Samples, func(s Sample) time.Duration { return s.P50 }),
-				median(row.Samples, func(s Sample) time.Duration { return s.P99 }),
-				remarks(row))
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+		}
+		if len(table.Notes) > 0 {
+			b.WriteString("\n")
+		}
+		for _, note := range table.Notes {
+			fmt.Fprintf(&b, "- %s\n", note)
 		}
 	}
 	return b.String()
 }
 
-// remarks tells when a row is not what the work's name says.
-func remarks(row Row) string {
-	var fetched int64
-	for _, sample := range row.Samples {
-		fetched += sample.Fetched
-	}
-	if fetched == 0 {
-		return ""
-	}
-	return fmt.Sprintf("not all hits: %d requests reached the origin", fetched)
-}
-
 // median is the middle one of a figure over the samples, or the lower middle one.
-func median[T cmp.Ordered](samples []Sample, figure func(Sample) T) T {
+func median[S any, T cmp.Ordered](samples []S, figure func(S) T) T {
 	if len(samples) == 0 {
 		panic("bench: median of no samples")
 	}

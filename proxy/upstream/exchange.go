@@ -1,11 +1,13 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"mime"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,6 +30,8 @@ type exchange struct {
 	armed    bool
 	answered bool // the response head is there: the request's side no longer arms the timer
 	ended    bool
+	conn     *conn // the one that was last taken for the request; nil before
+	unsent   bool  // it was unfit: nothing was written on it
 	client   error // why the request's body could not be read
 }
 
@@ -42,8 +46,38 @@ func newExchange(p *Pool, req *http.Request) *exchange {
 	if req.Body != nil && req.Body != http.NoBody {
 		x.out.Body = &requestBody{src: req.Body, x: x}
 	}
+	if req.Method == http.MethodHead {
+		// An origin that sends a body all the same would have it taken for the
+		// next response.
+		x.out.Close = true
+	}
 	x.await(Connect, p.options.FirstByte)
 	return x
+}
+
+// use notes the connection that was taken for the request.
+func (x *exchange) use(c *conn, reused bool) {
+	fit := c.begin(x.out.Method, reused)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.conn, x.unsent = c, !fit
+}
+
+// send sends the request. Where the connection that was taken for it proved unfit
+// before a byte was written, another is: net/http does that itself unless it learns
+// of the end while it reads.
+func (x *exchange) send() (*http.Response, error) {
+	for {
+		res, err := x.pool.transport.RoundTrip(x.out)
+		x.mu.Lock()
+		again := err != nil && x.unsent && (x.out.Body == nil || x.out.Body == http.NoBody) && x.ctx.Err() == nil
+		x.unsent = false
+		x.mu.Unlock()
+		if !again {
+			return res, err
+		}
+		x.await(Connect, x.pool.options.FirstByte)
+	}
 }
 
 // await starts to count a wait for the origin on the request's side. Zero is a
@@ -94,6 +128,10 @@ func (x *exchange) expire() {
 // is read, and the exchange ends with the body.
 func (x *exchange) deliver(res *http.Response) {
 	res.Request = x.out.WithContext(x.parent)
+	if lengths := res.Header["Content-Length"]; len(lengths) > 0 && len(lengths[0]) > 1 && lengths[0][0] == '0' {
+		// Zeros in front make it an octal number to some.
+		lengths[0] = cmp.Or(strings.TrimLeft(lengths[0], "0"), "0")
+	}
 	x.mu.Lock()
 	x.answered = true
 	x.disarmLocked()
@@ -125,9 +163,14 @@ func eventStream(h http.Header) bool {
 // fail ends the exchange with an error, classified and counted.
 func (x *exchange) fail(err error) *Error {
 	x.mu.Lock()
-	client := x.client
+	client, conn := x.client, x.conn
 	x.mu.Unlock()
 
+	if conn != nil {
+		if fault := conn.broken(); fault != nil {
+			err = fault // net/http has seen but its consequence
+		}
+	}
 	e := classify(err, client, context.Cause(x.ctx), x.parent.Err())
 	if x.end() {
 		x.pool.count.failed[e.Kind].Add(1)

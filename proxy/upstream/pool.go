@@ -1,6 +1,7 @@
 // Package upstream talks to origins. A Pool is the one way to one origin: it owns
 // the connections, bounds every wait, says in one typed error what went wrong, and
-// lets no response through that the request did not ask for.
+// lets no response through that the request did not ask for, or that could be read
+// in two ways.
 //
 // Towards origins it speaks HTTP/1.1, over TCP or TLS.
 //
@@ -9,11 +10,15 @@
 // the first byte of a response, and the request may be repeated (a safe method, or
 // one with an Idempotency-Key, and no body). That is the race between the origin
 // closing an idle connection and this node using it, and it ends at the latest on
-// a connection made anew, whose failure is final. Nothing here retries beyond it.
+// a connection made anew, whose failure is final. A connection that is found ended, or
+// with something said on it, before a byte of the request is written, is passed over
+// for another. Nothing here retries beyond that.
 package upstream
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -39,6 +44,8 @@ type Options struct {
 type Pool struct {
 	options   Options
 	transport *http.Transport
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	tls       *tls.Config
 	count     counters
 }
 
@@ -74,17 +81,17 @@ func New(o Options) *Pool {
 	if o.URL == nil || o.URL.Host == "" || (o.URL.Scheme != "http" && o.URL.Scheme != "https") {
 		panic("upstream: an origin needs a URL with http or https and a host")
 	}
-	p := &Pool{options: o}
-	dialer := &net.Dialer{Timeout: o.ConnectTimeout}
+	p := &Pool{
+		options: o,
+		dial:    (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext,
+		tls:     &tls.Config{ServerName: o.URL.Hostname(), NextProtos: []string{"http/1.1"}},
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	p.transport = &http.Transport{
 		// No Proxy: the environment must not redirect what the file says.
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			p.count.dials.Add(1)
-			return dialer.DialContext(ctx, network, address)
-		},
-		TLSHandshakeTimeout: o.ConnectTimeout,
+		DialContext:    p.connect,
+		DialTLSContext: p.connectTLS,
 		// Otherwise net/http asks for gzip itself and unpacks it, which changes
 		// validators, lengths and variants.
 		DisableCompression:     true,
@@ -98,6 +105,42 @@ func New(o Options) *Pool {
 	return p
 }
 
+// connect opens a connection.
+func (p *Pool) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	raw, err := p.open(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(raw, p.headLimit()), nil
+}
+
+// connectTLS opens a connection and makes it secure. net/http would do the same, but
+// would put TLS above the strict reading, where there is nothing to be read.
+func (p *Pool) connectTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	raw, err := p.open(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if p.options.ConnectTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.options.ConnectTimeout)
+		defer cancel()
+	}
+	secure := tls.Client(raw, p.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return newConn(secure, p.headLimit()), nil
+}
+
+func (p *Pool) open(ctx context.Context, network, address string) (net.Conn, error) {
+	p.count.dials.Add(1)
+	return p.dial(ctx, network, address)
+}
+
+func (p *Pool) headLimit() int64 { return cmp.Or(p.options.MaxHeaderBytes, 10<<20) }
+
 // RoundTrip sends the request and returns the origin's response. Its errors, and
 // those of reading the response's body, are of type *Error (io.EOF apart). It
 // panics when the request is for another origin than the pool's: origins come
@@ -110,7 +153,7 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	p.count.active.Add(1)
 
 	x := newExchange(p, req)
-	res, err := p.transport.RoundTrip(x.out)
+	res, err := x.send()
 	if err != nil {
 		return nil, x.fail(err)
 	}
@@ -153,6 +196,7 @@ func (p *Pool) hooks(x *exchange) *httptrace.ClientTrace {
 			if c.Reused {
 				p.count.reused.Add(1)
 			}
+			x.use(c.Conn.(*conn), c.Reused)
 			x.await(FirstByte, p.options.FirstByte)
 		},
 	}

@@ -261,7 +261,7 @@ func TestOriginThatDoesNotTakeTheBody(t *testing.T) {
 		<-t.Context().Done() // takes no more, answers nothing
 	})
 	o := patient(u)
-	o.FirstByte = brief
+	o.FirstByte = time.Second // bounds the connecting, too, which must not fail here
 	p := open(t, o)
 	e := exchangeError(t, p, request(t, "POST", u, io.LimitReader(zeros{}, 1<<30)))
 	if e.Kind != Timeout || e.Phase != FirstByte {
@@ -298,7 +298,7 @@ func TestSlowReadersAndClientsAreNotTheOriginsFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		p := New(Options{URL: &url.URL{Scheme: "http", Host: "origin.test"}, FirstByte: time.Second, BetweenBytes: time.Second})
-		p.transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
+		p.dial = func(context.Context, string, string) (net.Conn, error) { return near, nil }
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
@@ -345,7 +345,7 @@ func TestEventStreamsMayBeSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		p := New(Options{URL: &url.URL{Scheme: "http", Host: "origin.test"}, FirstByte: time.Second, BetweenBytes: time.Second})
-		p.transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
+		p.dial = func(context.Context, string, string) (net.Conn, error) { return near, nil }
 		go func() {
 			defer far.Close()
 			http.ReadRequest(bufio.NewReader(far))

@@ -18,7 +18,14 @@ type chunkStep uint8
 
 const (
 	chunkSize  chunkStep = iota // a digit of the size, or what ends it
-	chunkExt                    // of an extension
+	extStart                    // the name of an extension
+	extName                     //
+	extGap                      // what comes behind a name: its value, or another extension
+	extValue                    // the value
+	extToken                    // of a value that is a token
+	extQuoted                   // of one that is quoted
+	extEscaped                  // what stands behind a backslash
+	extEnd                      // what comes behind a quoted value
 	chunkLF                     // the line feed after size and extension
 	chunkData                   //
 	dataCR                      // the end of the data
@@ -78,13 +85,12 @@ func (f *framing) next(c byte) (ended, ok bool) {
 	switch f.step {
 	case chunkSize:
 		return false, f.sizeByte(c)
-	case chunkExt:
-		if c == '\r' {
-			return false, f.on(chunkLF)
+	case extStart, extName, extGap, extValue, extToken, extQuoted, extEscaped, extEnd:
+		if c != '\r' {
+			f.size++
+			f.extra++
 		}
-		f.size++
-		f.extra++
-		return false, f.size <= maxChunkExt && f.extra <= maxChunkExtras && plainByte(c)
+		return false, f.size <= maxChunkExt && f.extra <= maxChunkExtras && f.extension(c)
 	case chunkLF:
 		if f.left == 0 {
 			return false, c == '\n' && f.on(lineStart)
@@ -148,10 +154,51 @@ func (f *framing) sizeByte(c byte) bool {
 	case f.size == 0:
 		return false
 	case c == ';':
-		return f.on(chunkExt)
+		return f.on(extStart)
 	default:
 		return c == '\r' && f.on(chunkLF)
 	}
+}
+
+// extension takes a byte of the extensions of a chunk (RFC 9112 section 7.1.1), which
+// are read and go no further.
+func (f *framing) extension(c byte) bool {
+	space := c == ' ' || c == '\t'
+	switch f.step {
+	case extStart:
+		if tokenByte[c] {
+			f.step = extName
+		}
+		return space || tokenByte[c]
+	case extName:
+		if space {
+			f.step = extGap
+		}
+		return space || tokenByte[c] || c == '=' && f.to(extValue) || f.extensionEnds(c)
+	case extGap:
+		return space || c == '=' && f.to(extValue) || c == ';' && f.to(extStart)
+	case extValue:
+		return space || c == '"' && f.to(extQuoted) || tokenByte[c] && f.to(extToken)
+	case extToken:
+		return tokenByte[c] || f.extensionEnds(c)
+	case extQuoted:
+		return c == '\\' && f.to(extEscaped) || c == '"' && f.to(extEnd) || plainByte(c)
+	case extEscaped:
+		return plainByte(c) && f.to(extQuoted)
+	default:
+		return f.extensionEnds(c)
+	}
+}
+
+// extensionEnds takes what ends an extension: another one, or the end of the line.
+func (f *framing) extensionEnds(c byte) bool {
+	return c == ';' && f.to(extStart) || c == '\r' && f.on(chunkLF)
+}
+
+// to goes on to a step that counts on.
+func (f *framing) to(step chunkStep) bool {
+	f.step = step
+	return true
 }
 
 func unhex(c byte) byte {

@@ -21,8 +21,8 @@ var bodies = []struct {
 	{"b\r\n0\r\n\r\nGET / \r\n0\r\n\r\n", 11, "x"},
 	{"A\r\n0123456789\r\n00\r\n\r\n", 10, ""},
 	{"000000000000000a\r\n0123456789\r\n0000000000000000\r\n\r\n", 10, "0"},
-	{"1;\r\na\r\n1;a\r\nb\r\n1;a=b; c=\"d\"\r\nc\r\n0;end\r\n\r\n", 3, ""},
-	{"1;\t \xe9\r\na\r\n0\r\n\r\n", 1, ""},
+	{"1;z\r\na\r\n1; a\r\nb\r\n1;a=b; c=\"d\"\r\nc\r\n0;end\r\n\r\n", 3, ""},
+	{"1;\t a=\"\xe9\"\r\na\r\n0\r\n\r\n", 1, ""},
 	{"1;" + strings.Repeat("e", maxChunkExt) + "\r\na\r\n0\r\n\r\n", 1, ""},
 	{strings.Repeat("1;"+strings.Repeat("e", maxChunkExt)+"\r\na\r\n", maxChunkExtras/maxChunkExt) + "0\r\n\r\n", maxChunkExtras / maxChunkExt, ""},
 	{"0\r\nX: y\r\n\r\n", 0, "GET"},
@@ -39,6 +39,7 @@ var malformedBodies = []string{
 	// S6, sizes.
 	"0x", "+", "-", " ", "0_", "\r", "g", "2 ", "\t", ".", "1.",
 	"00000000000000000", "0000000000000000a", "1111111111111111", "800000000000000", "fffffffffffffff",
+	"2;\r", "2; \r", "2;;", "2;=", "2;a=\r", "2;a \r", "2;a b", "2;a=b ", "2;a=\"\r", "2;a=\"b\"c", "2;a=\"\\\r", "2;a=;", "2;\x00", "2;a\n",
 	// S7, line ends.
 	"2\n", "\n", "2\rx", "2\r\naax", "2\r\naa\n", "2\r\naa\rx", "2\r\naa\r\r", "2\r\naaa", "0\n", "0\r\n\n", "0\r\n\rx", "0\r\n\r\r",
 	"2\r\naa\r\n\r",

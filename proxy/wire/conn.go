@@ -48,7 +48,7 @@ type Conn struct {
 	mu         sync.Mutex    // guards what follows
 	readUntil  time.Time     // the read deadline that is set
 	writeUntil time.Time     // the write deadline that is set
-	calledOff  chan struct{} // closed when a watch is to end; nil when none waits
+	calledOff  chan struct{} // closed when a watch is to look at the deadline again; nil when none waits
 	ending     ending        // see Close
 	goingHome  bool          // Close takes it back to its loop
 }
@@ -161,9 +161,22 @@ func (c *Conn) watch() error {
 		}
 		c.in = first[:n]
 	}
+	for c.patient() {
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// patient waits until the read deadline passes, or something happens to it. It returns
+// false when the deadline has passed, or the connection is closed. That it was only
+// moved, as it is when a body has ended, is no reason to call a watch off.
+func (c *Conn) patient() bool {
 	c.mu.Lock()
-	until, calledOff := c.readUntil, make(chan struct{})
-	c.calledOff = calledOff
+	until, moved := c.readUntil, make(chan struct{})
+	if c.ending != open || !until.IsZero() && !time.Now().Before(until) {
+		c.mu.Unlock()
+		return false
+	}
+	c.calledOff = moved
 	c.mu.Unlock()
 	var late <-chan time.Time
 	if !until.IsZero() {
@@ -172,13 +185,13 @@ func (c *Conn) watch() error {
 		late = timer.C
 	}
 	select {
-	case <-calledOff:
+	case <-moved:
 	case <-late:
 	}
-	return os.ErrDeadlineExceeded
+	return true
 }
 
-// callOffLocked ends a watch that waits.
+// callOffLocked wakes a watch that waits.
 func (c *Conn) callOffLocked() {
 	if c.calledOff != nil {
 		close(c.calledOff)

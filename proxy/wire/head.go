@@ -507,6 +507,9 @@ func (r *Request) frame() *Refusal {
 	case r.length > 0:
 		r.body = lengthy
 	}
+	if r.body != noBody && r.Has&Upgrade != 0 && r.upgrades() {
+		return badFraming // what looks like a body may be meant for the tunnel
+	}
 	if r.expects > 1 {
 		return badExpectation
 	}
@@ -532,6 +535,16 @@ func (r *Request) trailsFraming() bool {
 			if fieldOf(strings.Trim(name, " \t"))&(TransferEncoding|ContentLength|Trailer) != 0 {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// upgrades reports whether the request asks for the one protocol that it may get.
+func (r *Request) upgrades() bool {
+	for i := range r.Fields {
+		if r.Fields[i].Is == Upgrade && sameName(r.Fields[i].Value, "websocket") {
+			return true
 		}
 	}
 	return false

@@ -1,5 +1,9 @@
 // Package counter runs the script of those who count in Redis: over all counts that
-// belong to one question, in one command, with a short deadline.
+// belong to one question, in one command, and with little patience.
+//
+// Nobody waits for Redis longer than that, but the question goes on by itself: what
+// was sent will be counted, so its answer matters when it comes. Until one comes,
+// Redis is silent, and is not waited for at all.
 //
 // A count has a key of the form PREFIX{TAG}:NAME. On a Cluster only counts with the
 // same tag lie together, so that a question about several tags takes a command for
@@ -12,6 +16,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,8 +40,16 @@ type Options struct {
 	// each item.
 	Script string
 
-	Deadline time.Duration // of a call; zero means 10ms
+	Patience time.Duration // how long Run waits for Redis; zero means 5ms
 }
+
+// deadline is when a question is given up. It is far longer than anybody waits: to
+// give up costs a connection, at the time when there are too few.
+const deadline = time.Second
+
+// maxLate is how many questions go on while Redis is silent, so that they leave
+// connections to others. One of them will tell that Redis is back.
+const maxLate = 16
 
 // Numbers is how many numbers the script replies for each item.
 const Numbers = 6
@@ -49,30 +63,115 @@ type Item struct {
 	Err   error // nil when there is a reply
 }
 
-// Counter has nothing to close. Its methods may be called by many goroutines.
+// Counter is closed after the last Run. Its methods may be called by many goroutines.
 type Counter struct {
-	options Options
-	script  *redis.Script
+	options  Options
+	script   *redis.Script
+	deadline time.Duration // of each question, however long anybody waits
+
+	silent atomic.Bool  // since somebody waited in vain, until there is an answer
+	late   atomic.Int64 // questions that nobody waits for
+	calls  sync.WaitGroup
 }
 
 // New returns a Counter. It does not call Redis.
 func New(o Options) *Counter {
-	if o.Deadline == 0 {
-		o.Deadline = 10 * time.Millisecond
+	if o.Patience == 0 {
+		o.Patience = 5 * time.Millisecond
 	}
-	if o.Client == nil || o.Script == "" || o.Deadline < 0 || strings.ContainsAny(o.Prefix, "{}") {
+	if o.Client == nil || o.Script == "" || o.Patience < 0 || strings.ContainsAny(o.Prefix, "{}") {
 		panic("counter: options out of range")
 	}
-	return &Counter{options: o, script: redis.NewScript(o.Script)}
+	return &Counter{options: o, script: redis.NewScript(o.Script), deadline: max(deadline, o.Patience)}
 }
 
 var errReply = errors.New("counter: Redis answered what cannot be understood")
 
+// ErrLate is that Redis has not answered in time, or was not asked since it is silent.
+var ErrLate = errors.New("counter: Redis has not answered in time")
+
+// Late is a question that goes on though nobody waits for it.
+type Late struct {
+	items []Item
+	over  atomic.Bool   // who sets it first decides: the answer is in time, or late
+	done  chan struct{} // closed when the items have answers
+	then  chan func([]Item)
+}
+
+// Then has fn called with the answers when they have come, or with their errors. It
+// must be called once, soon; nil is that nobody cares.
+func (l *Late) Then(fn func([]Item)) { l.then <- fn }
+
 // Run runs the script over the items, and writes the answers into them. That of each
-// tag is one atomic step. It does not wait beyond the deadline.
-func (c *Counter) Run(ctx context.Context, args []string, items []Item) {
+// tag is one atomic step. When Redis does not answer in time, the items have ErrLate,
+// and the question is returned if it goes on.
+func (c *Counter) Run(ctx context.Context, args []string, items []Item) *Late {
+	silent := c.silent.Load()
+	if silent && c.late.Load() >= maxLate {
+		fail(items, ErrLate)
+		return nil
+	}
+	l := &Late{items: slices.Clone(items), done: make(chan struct{}), then: make(chan func([]Item), 1)}
+	c.calls.Go(func() { c.finish(l, args) })
+	if (silent || !c.await(ctx, l)) && l.over.CompareAndSwap(false, true) {
+		c.late.Add(1)
+		if ctx.Err() == nil { // a caller who has left says nothing about Redis
+			c.silent.Store(true)
+		}
+		fail(items, ErrLate)
+		return l
+	}
+	<-l.done
+	copy(items, l.items)
+	return nil
+}
+
+// await reports whether the answer has come in time.
+func (c *Counter) await(ctx context.Context, l *Late) bool {
+	timer := time.NewTimer(c.options.Patience)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+		return true
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return false
+}
+
+// finish gets the answers, and hands those that are late to whom they concern.
+func (c *Counter) finish(l *Late, args []string) {
+	c.ask(args, l.items)
+	if slices.ContainsFunc(l.items, func(i Item) bool { return i.Err == nil }) {
+		c.silent.Store(false)
+	}
+	inTime := l.over.CompareAndSwap(false, true)
+	close(l.done)
+	if inTime {
+		return
+	}
+	c.late.Add(-1)
+	if fn := <-l.then; fn != nil {
+		fn(l.items)
+	}
+}
+
+// Close waits for the questions that go on. The connection should be closed before,
+// which ends them.
+func (c *Counter) Close() { c.calls.Wait() }
+
+func fail(items []Item, err error) {
+	for i := range items {
+		items[i].Err = err
+	}
+}
+
+// ask sends the question, and waits for as long as it takes.
+func (c *Counter) ask(args []string, items []Item) {
 	var groups []*group
-	err := c.options.Client.Do(ctx, c.options.Deadline, func(ctx context.Context, client redis.UniversalClient) error {
+	// A question whose asker has left is counted all the same: else leaving early
+	// would be a way around every limit.
+	err := c.options.Client.Do(context.Background(), c.deadline, func(ctx context.Context, client redis.UniversalClient) error {
 		_, cluster := client.(*redis.ClusterClient)
 		groups = c.group(args, items, cluster)
 		if len(groups) == 1 {
@@ -81,9 +180,7 @@ func (c *Counter) Run(ctx context.Context, args []string, items []Item) {
 		}
 		return c.runAll(ctx, client, groups)
 	})
-	for i := range items {
-		items[i].Err = err
-	}
+	fail(items, err)
 	for _, g := range groups {
 		g.hand(items)
 	}

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -21,14 +22,14 @@ end
 return reply
 `
 
-func open(t *testing.T, url string, deadline time.Duration) *Counter {
+func open(t *testing.T, url string, patience time.Duration) *Counter {
 	t.Helper()
 	c, err := conn.Open(conn.Options{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return New(Options{Client: c, Prefix: "edge:", Script: adds, Deadline: deadline})
+	return New(Options{Client: c, Prefix: "edge:", Script: adds, Patience: patience})
 }
 
 func items(n int) (all []Item) {
@@ -85,28 +86,86 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestFailures: each item has the error, and none a reply of before.
-func TestFailures(t *testing.T) {
+// TestSilence: only those wait for a Redis that stands still who ask before that is
+// known, and no longer than they have patience. What they have asked is counted when
+// it can be, they are told, and then Redis is waited for again.
+func TestSilence(t *testing.T) {
 	server := redistest.Start(t)
-	c := open(t, server.URL, 0)
+	const patience = 200 * time.Millisecond
+	c := open(t, server.URL, patience)
+	c.deadline = time.Minute
+	run := func(ctx context.Context) (asked []Item, late *Late) {
+		asked = items(1)
+		late = c.Run(ctx, []string{"add"}, asked)
+		return asked, late
+	}
+	run(t.Context()) // brings the script
 	server.Freeze()
+	left, cancel := context.WithCancel(t.Context())
+	cancel()
+	answers := make(chan int64, maxLate)
+	told := func(items []Item) { answers <- items[0].Reply[0] }
+	asked, late := run(left)
+	if late == nil || !errors.Is(asked[0].Err, ErrLate) {
+		t.Fatalf("who leaves: %+v", asked)
+	}
+	late.Then(told)
+
 	began := time.Now()
-	for range 3 {
-		asked := items(4)
-		c.Run(t.Context(), []string{"add"}, asked)
-		for _, item := range asked {
-			if item.Err == nil {
-				t.Errorf("%+v of a server that stands still", item)
-			}
+	asked, late = run(t.Context())
+	if took := time.Since(began); late == nil || !errors.Is(asked[0].Err, ErrLate) || took < patience {
+		t.Fatalf("the first, after %v: %+v", took, asked)
+	}
+	late.Then(told)
+	began = time.Now()
+	goOn := 2
+	for range 100 {
+		asked, late = run(t.Context())
+		if !errors.Is(asked[0].Err, ErrLate) {
+			t.Fatalf("%+v of a server that stands still", asked)
+		}
+		if late != nil {
+			goOn++
+			late.Then(told)
 		}
 	}
-	// The deadline is 10ms; a client that ignored it would wait for seconds.
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("three calls took %v", took)
+	if took := time.Since(began); took > 20*patience || goOn != maxLate {
+		t.Errorf("a hundred more took %v, and %d go on, want %d", took, goOn, maxLate)
 	}
-	asked := items(1)
-	c.Run(t.Context(), []string{"add"}, asked)
-	if !errors.Is(asked[0].Err, conn.ErrUnavailable) {
-		t.Errorf("after that: %v", asked[0].Err)
+	server.Thaw()
+	sum := int64(0)
+	for range maxLate {
+		sum += <-answers
+	}
+	const all = maxLate + 1 // with that which brought the script; each adds ten
+	if want := int64(10 * (all*(all+1)/2 - 1)); sum != want {
+		t.Errorf("the late answers add up to %d, want %d", sum, want)
+	}
+	if asked, late := run(t.Context()); late != nil || asked[0].Err != nil || asked[0].Reply[0] != 10*(all+1) {
+		t.Errorf("after that: %+v", asked)
+	}
+	if n := c.late.Load(); n != 0 {
+		t.Errorf("%d still go on", n)
+	}
+	c.Close()
+}
+
+// TestFailures: each item has the error, and none a reply of before; nobody waits for
+// a server that is known to be gone.
+func TestFailures(t *testing.T) {
+	server := redistest.Start(t)
+	c := open(t, server.URL, 10*time.Second)
+	c.Run(t.Context(), []string{"add"}, items(4))
+	server.Stop()
+	for n := range 10 {
+		asked := items(4)
+		if c.Run(t.Context(), []string{"add"}, asked) != nil {
+			t.Error("a question without a server goes on")
+		}
+		for _, item := range asked {
+			if item.Err == nil || item.Reply != [Numbers]int64{} || n > 3 && !errors.Is(item.Err, conn.ErrUnavailable) {
+				t.Errorf("%+v", item)
+			}
+		}
 	}
 }

@@ -64,7 +64,7 @@ func (n *Node) admin() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		proxy.Problem(w, http.StatusNotFound, "The admin listener has no such page.")
 	})
-	return n.guardAdmin(mux, purging)
+	return logAdmin(n.log, n.guardAdmin(mux, purging))
 }
 
 // reading refuses methods that do more than read.

@@ -71,7 +71,7 @@ func (f *fleet) open(store *memory.Store) error {
 	defer cancel()
 	until(soon, f.log.Ready)
 	f.tiers = tiered.New(tiered.Options{
-		Memory: store, Shared: f.shared, Ready: f.log.Ready, Queue: cfg.Queue, QueueBytes: cfg.QueueSize,
+		Memory: store, Shared: f.shared, Ready: f.log.Ready, Patience: cfg.Patience, Queue: cfg.Queue, QueueBytes: cfg.QueueSize,
 	})
 	return nil
 }

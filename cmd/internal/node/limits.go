@@ -31,12 +31,24 @@ func (n *Node) gateOf(route *config.Route, count ratelimit.Count) proxy.Gate {
 	return g
 }
 
+// checkLimits finds what openLimits would fail for.
+func (n *Node) checkLimits() error {
+	for i := range n.config.RateLimits {
+		p := policyOf(&n.config.RateLimits[i])
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("limit %q: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
 // openLimits makes the limits, and fills the gates.
 func (n *Node) openLimits() error {
 	options := ratelimit.Options{Log: n.log}
 	if n.fleet != nil {
 		options.Redis, options.Prefix, options.Nodes = n.fleet.conn, n.fleet.config.Prefix, n.fleet.nodes
-		options.Deadline = n.fleet.config.Timeout / 2 // a hit waits for a count, and for nothing else of Redis
+		// A hit waits for a count, and for nothing else of Redis.
+		options.Patience = n.fleet.config.Timeout / 3
 	}
 	for i := range n.config.RateLimits {
 		options.Policies = append(options.Policies, policyOf(&n.config.RateLimits[i]))

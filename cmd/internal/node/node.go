@@ -132,6 +132,9 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 		return nil, err
 	}
 	n.openDoor()
+	if err := n.checkLimits(); err != nil {
+		return nil, err
+	}
 	n.tokens = newTokens(cfg.Admin.Tokens)
 	var recorder purge.Recorder = purge.NewLocal(n.ledger, cfg.Node)
 	if cfg.Redis != nil {
@@ -205,6 +208,7 @@ func (n *Node) buildRoute(site *config.Site, route *config.Route) (proxy.Route, 
 
 			OriginGate: n.gateOf(route, ratelimit.CountMisses),
 		}
+		handler.Rules.Underscores = n.config.Server.Underscores == "pass"
 		if err := handler.Open(); err != nil {
 			return proxy.Route{}, err
 		}
@@ -365,6 +369,7 @@ func (n *Node) Close(ctx context.Context) {
 			n.log.Warn("the fleet was not told of everything", "error", err)
 		}
 	}
+	n.limiter.Close()
 	n.store.Close()
 	n.log.Info("stopped", "after", time.Since(n.opened).Round(time.Second).String())
 }

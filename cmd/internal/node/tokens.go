@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -100,13 +99,10 @@ func (n *Node) demand(next http.Handler, scopes ...string) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t, denied := n.tokens.check(r.Header, scopes)
+		if by, ok := r.Context().Value(callerKey{}).(*caller); ok && t != nil {
+			by.token = t.name
+		}
 		if denied != nil {
-			name := ""
-			if t != nil {
-				name = t.name
-			}
-			n.log.LogAttrs(r.Context(), slog.LevelWarn, "admin request denied", slog.String("client", r.RemoteAddr),
-				slog.String("token", name), slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", denied.status))
 			w.Header().Set("WWW-Authenticate", denied.challenge)
 			proxy.Problem(w, denied.status, denied.title)
 			return

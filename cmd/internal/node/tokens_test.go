@@ -115,7 +115,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s is in what a node prints", secret)
 		}
 	}
-	for _, line := range []string{`"token":"deploy"`, `"msg":"admin request denied"`, `"token":"watch"`} {
+	for _, line := range []string{`"token":"deploy"`, `"level":"WARN","msg":"admin request"`, `"token":"watch"`, `"status":401`, `"status":403`} {
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("the log lacks %s", line)
 		}

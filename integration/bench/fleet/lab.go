@@ -242,9 +242,15 @@ func (n *Node) together(ctx context.Context, nodes int) error {
 	defer c.close()
 	return await(ctx, func() (bool, error) {
 		r, err := c.purge(post(n.Admin, `{"surrogate_keys":["nothing-has-this-key"],"wait":"cluster"}`))
+		if errors.Is(err, errNotRecorded) {
+			return false, nil // the load before it may have had the node take Redis for gone
+		}
 		return r.Complete && len(r.Nodes) == nodes, err
 	})
 }
+
+// errNotRecorded is the answer of a node that cannot reach the log of purges now.
+var errNotRecorded = errors.New("purge: the log of purges cannot be reached")
 
 // purge sends a purge that is to be recorded, and returns its receipt.
 func (c *Conn) purge(raw []byte) (Receipt, error) {
@@ -252,6 +258,9 @@ func (c *Conn) purge(raw []byte) (Receipt, error) {
 	answer, err := c.ask(raw)
 	if err != nil {
 		return r, fmt.Errorf("purge: %w", err)
+	}
+	if answer.Status == http.StatusServiceUnavailable {
+		return r, errNotRecorded
 	}
 	if answer.Status != http.StatusOK && answer.Status != http.StatusAccepted {
 		return r, fmt.Errorf("purge: status %d: %s", answer.Status, answer.Body)

@@ -15,17 +15,34 @@ const tick = 10 * time.Millisecond
 // CPUTime is the user and system time that a process and all that descends from
 // it have used, the ended ones included. Its grain is 10 ms.
 func CPUTime(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	all, err := family(pid)
 	if err != nil {
 		return 0, err
 	}
-	total, err := statTime(string(stat))
-	if err != nil {
-		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	total := time.Duration(0)
+	for _, pid := range all {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if os.IsNotExist(err) {
+			continue // ended just now; its time is its parent's
+		}
+		if err != nil {
+			return 0, err
+		}
+		used, err := statTime(string(stat))
+		if err != nil {
+			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+		total += used
 	}
+	return total, nil
+}
+
+// family is a process and all that descends from it, children before their parents:
+// the time of one that ends meanwhile is then not missed, but its parent's.
+func family(pid int) (all []int, err error) {
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, task := range tasks { // a child belongs to the thread that made it
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
@@ -35,19 +52,19 @@ func CPUTime(pid int) (time.Duration, error) {
 		for child := range strings.FieldsSeq(string(children)) {
 			id, err := strconv.Atoi(child)
 			if err != nil {
-				return 0, fmt.Errorf("children of %d: %w", pid, err)
+				return nil, fmt.Errorf("children of %d: %w", pid, err)
 			}
-			below, err := CPUTime(id)
+			below, err := family(id)
 			if os.IsNotExist(err) {
-				continue // ended just now; its time is its parent's
+				continue // ended just now
 			}
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
-			total += below
+			all = append(all, below...)
 		}
 	}
-	return total, nil
+	return append(all, pid), nil
 }
 
 // statTime reads utime, stime, cutime and cstime: fields 14 to 17 of proc(5). The

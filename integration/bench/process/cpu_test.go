@@ -49,6 +49,11 @@ func TestCPUTimeCountsChildren(t *testing.T) {
 	if used < 2*tick {
 		t.Errorf("%v of CPU time seen, want that of the busy child", used)
 	}
+	if alone, err := Memory(shell.Process.Pid); err != nil || alone < 64<<10 {
+		t.Errorf("%d bytes of memory, %v", alone, err)
+	} else if ours, err := Memory(os.Getpid()); err != nil || ours <= alone {
+		t.Errorf("%d bytes of memory with the child's %d, %v", ours, alone, err)
+	}
 	if _, err := CPUTime(1 << 30); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of no process: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,9 +73,34 @@ func Start(tb testing.TB, o Options) *Node {
 	return n
 }
 
+// slowVariable, when it is set, has every node answer nothing on the connection
+// itself: what tests see must be the same.
+const slowVariable = "EDGE_WITHOUT_QUICK"
+
+// slow returns the options of a node with the one line that switches that off.
+func (o Options) slow() Options {
+	const line = "quick = false\n"
+	if o.Config == "" {
+		policy := "safe"
+		if at := slices.Index(o.Args, "--policy"); at >= 0 {
+			policy, o.Args = o.Args[at+1], slices.Delete(slices.Clone(o.Args), at, at+2)
+		}
+		o.Config = fmt.Sprintf("policy = %q\nserver {\n listen = [\"127.0.0.1:0\"]\n}\nadmin {\n listen = \"127.0.0.1:0\"\n}\n"+
+			"origin \"default\" {\n url = %q\n}\nsite \"default\" {\n hosts = [\"*\"]\n}\n", policy, o.Origin)
+		o.Origin = ""
+	}
+	if !strings.Contains(o.Config, "quick ") {
+		o.Config = strings.Replace(o.Config, "server {\n", "server {\n"+line, 1)
+	}
+	return o
+}
+
 func start(o Options, dir string) (*Node, error) {
 	if (o.Origin == "") == (o.Config == "") {
 		panic("node: exactly one of Origin and Config must be set")
+	}
+	if os.Getenv(slowVariable) != "" {
+		o = o.slow()
 	}
 	args := []string{"run"}
 	if o.Origin != "" {

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+)
+
+// turn is how long an open loop asks one server before the next has its turn. Many
+// short turns take what else the machine does better than few long ones.
+const turn = time.Second
+
+// turns is how many of them a run has.
+func (b *Bench) turns() int { return b.rounds * int(b.duration/turn) }
+
+// Latency is an open loop at half of what a server can do, which the closed loop
+// finds out first: at half of what the first peer can do, the same for all, and at
+// half of what each can do itself.
+type Latency struct {
+	name        string
+	objects     Objects
+	connections int
+}
+
+// Name implements Work.
+func (l Latency) Name() string { return l.name }
+
+func (l Latency) need() Need { return Need{Keys: l.objects.keys, Connections: 2 * l.connections} }
+
+// tail is what the turns of a server at one rate have shown.
+type tail struct {
+	rate     float64
+	p50, p99 []time.Duration
+}
+
+func (t *tail) take(times []time.Duration) {
+	t.p50 = append(t.p50, quantile(times, 0.50))
+	t.p99 = append(t.p99, quantile(times, 0.99))
+}
+
+func same[T any](t T) T { return t }
+
+func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
+	ready, notes, err := warmAll(ctx, b, l.name, runners, l.objects)
+	if err != nil {
+		return nil, err
+	}
+	full := make([][]Sample, len(ready))
+	for round := range b.rounds {
+		for i := range ready {
+			i = (i + round) % len(ready)
+			sample, err := load(ctx, b, ready[i], l.objects, l.connections)
+			if err != nil {
+				return nil, fmt.Errorf("load %s: %w", ready[i].Name, err)
+			}
+			full[i] = append(full[i], sample)
+		}
+	}
+	half := func(i int) float64 { return median(full[i], Sample.perSecond) / 2 }
+	tails := make([][2]tail, len(ready))
+	for i := range tails {
+		tails[i][0].rate, tails[i][1].rate = half(0), half(i)
+	}
+	for n := range b.turns() {
+		for i := range ready {
+			i = (i + n) % len(ready)
+			for kind := range tails[i] {
+				if i == 0 && kind == 1 { // the same as the first
+					continue
+				}
+				t := &tails[i][(kind+n)%len(tails[i])]
+				if i == 0 {
+					t = &tails[i][0]
+				}
+				pace := Pace{address: ready[i].Address, objects: l.objects, connections: l.connections, rate: t.rate, span: turn}
+				times, err := pace.run(ctx)
+				if err != nil {
+					return nil, fmt.Errorf("%s at %.0f/s: %w", ready[i].Name, t.rate, err)
+				}
+				t.take(times)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "%s, turn %d of %d\n", l.name, n+1, b.turns())
+	}
+	tails[0][1] = tails[0][0]
+	table := Table{
+		Title: fmt.Sprintf("%s, %d turns of %v, at half of what %s can do and at half of what each can do", l.name, b.turns(), turn, ready[0].Name),
+		Columns: []string{"peer", "saturated at", "rate", "p50", "p99", "p99 of " + ready[0].Name + "'s",
+			"own rate", "p50", "p99", "p99 of " + ready[0].Name + "'s"},
+		Notes: notes,
+	}
+	for i, runner := range ready {
+		cells := []string{runner.Name, fmt.Sprintf("%.0f/s", 2*half(i))}
+		for _, t := range tails[i] {
+			p99 := median(t.p99, same)
+			cells = append(cells, fmt.Sprintf("%.0f/s", t.rate), micros(median(t.p50, same)), micros(p99),
+				fmt.Sprintf("%.2f", float64(p99)/float64(median(tails[0][0].p99, same))))
+		}
+		table.Rows = append(table.Rows, cells)
+	}
+	return []Table{table}, nil
+}
+
+func micros(d time.Duration) string { return d.Round(time.Microsecond).String() }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+)
+
+// loop watches connections to one server, for a thread that has nothing else to do.
+type loop struct {
+	address syscall.SockaddrInet4
+	epoll   int
+	owners  map[int]any // of the connections, by descriptor
+	events  [256]syscall.EpollEvent
+	found   []any
+}
+
+func newLoop(address string) (*loop, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{address: syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, owners: map[int]any{}}
+	l.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	return l, os.NewSyscallError("epoll_create1", err)
+}
+
+// open connects, for an owner that is told when something comes.
+func (l *loop) open(owner any) (fd int, err error) {
+	fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	l.owners[fd] = owner
+	timeout := syscall.NsecToTimeval(patience.Nanoseconds())
+	if err := errors.Join(
+		syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &timeout),
+		syscall.Connect(fd, &l.address),
+		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
+		syscall.SetNonblock(fd, true),
+		syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP, Fd: int32(fd)}),
+	); err != nil {
+		return 0, fmt.Errorf("connect: %w", err)
+	}
+	return fd, nil
+}
+
+// drop closes a connection, and leaves no trace in the kernel: many turns of many
+// connections would use up the ports.
+func (l *loop) drop(fd int) {
+	delete(l.owners, fd)
+	_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}) // no more than a favour
+	syscall.Close(fd)                                                                                  // whatever it says, the descriptor is gone
+}
+
+// ready is the owners of those connections on which something has come by now. It
+// does not wait, and its answer is good until it is asked again.
+func (l *loop) ready() ([]any, error) {
+	n, err := syscall.EpollWait(l.epoll, l.events[:], 0)
+	if err != nil && !errors.Is(err, syscall.EINTR) {
+		return nil, os.NewSyscallError("epoll_wait", err)
+	}
+	l.found = l.found[:0]
+	for _, event := range l.events[:max(n, 0)] {
+		l.found = append(l.found, l.owners[int(event.Fd)])
+	}
+	return l.found, nil
+}
+
+// close ends all connections.
+func (l *loop) close() error {
+	for fd := range l.owners {
+		l.drop(fd)
+	}
+	return os.NewSyscallError("close", syscall.Close(l.epoll))
+}
