@@ -794,7 +794,7 @@ func TestUnderscoresPass(t *testing.T) {
 	n := shopOf(t, e, `underscores = "pass"`)
 	since := e.mark()
 	converse(t, n, headGet+"X_A: 1\r\nConnection: close\r\n\r\n")
-	if heard, _ := since(); !strings.Contains(heard, "X_A: 1\r\n") {
+	if heard, _ := since(); !strings.Contains(heard, "X_a: 1\r\n") {
 		t.Errorf("the origin heard\n%s", heard)
 	}
 }
