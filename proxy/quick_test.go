@@ -223,3 +223,80 @@ func TestQuickIsTheSame(t *testing.T) {
 func constantly(name, value string) HeaderRule {
 	return HeaderRule{Name: name, Value: func(*http.Request) string { return value }, Constant: &value}
 }
+
+// TestAQuickHitAllocatesNothing counts what the whole process allocates while requests
+// are answered at the door, over a real connection.
+func TestAQuickHitAllocatesNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("with the race detector, pools lose things on purpose")
+	}
+	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.Header().Set("Etag", `"one"`)
+		if r.URL.Path == "/vary" {
+			w.Header().Set("Vary", "Accept-Encoding, Accept-Language")
+		}
+		io.WriteString(w, strings.Repeat("x", 1024))
+	}, func(h *Handler) { h.Cache.Memory = h.Cache.Store.(*memory.Store) })
+	door := &Door{Router: rg.router, Observer: &Observer{Done: func(*Record) {}}}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := wire.NewListener(inner, wire.Options{Answer: door.Answer, Answered: door.Answered})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		l.Close()
+		l.Drain(context.Background())
+	}()
+	for name, fields := range map[string]string{
+		"/": "", "/vary": "Accept-Language: de, en;q=0.5\r\nAccept-Encoding: gzip, br\r\n", "/?browser": "User-Agent: Mozilla/5.0\r\nAccept: */*\r\n" +
+			"Accept-Language: en\r\nAccept-Encoding: gzip, deflate, br\r\nReferer: http://a/\r\nSec-Fetch-Mode: navigate\r\nConnection: keep-alive\r\n",
+		"/?again": "If-None-Match: \"one\"\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			host := strings.TrimPrefix(rg.url, "http://")
+			request := []byte("GET " + name + " HTTP/1.1\r\nHost: " + host + "\r\n" + fields + "\r\n")
+			pairs := []string{}
+			for line := range strings.SplitSeq(fields, "\r\n") {
+				if field, value, ok := strings.Cut(line, ": "); ok && field != "If-None-Match" && field != "Connection" {
+					pairs = append(pairs, field, value)
+				}
+			}
+			rg.eventually("a hit", func() bool {
+				return strings.Contains(rg.get(name, pairs...).header.Get("Cache-Status"), "hit")
+			})
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(20 * time.Second))
+			buffer := make([]byte, 4096)
+			size := 0 // of an answer
+			ask := func() {
+				if _, err := c.Write(request); err != nil {
+					t.Fatal(err)
+				}
+				for n := 0; n == 0 || n < size; {
+					m, err := c.Read(buffer[n:])
+					if err != nil {
+						t.Fatal(err)
+					}
+					n += m
+					if size == 0 {
+						size = n
+					}
+				}
+			}
+			for range 100 {
+				ask()
+			}
+			if got := testing.AllocsPerRun(500, ask); got > 0 {
+				t.Errorf("%v allocations for one hit at the door", got)
+			}
+		})
+	}
+}

@@ -341,9 +341,15 @@ func (c *Conn) answer(a *Answer) (answered bool, err error) {
 		return false, nil
 	}
 	a.measure()
-	a.sent, err = c.writeAll(append(net.Buffers{a.Head}, a.Body...))
-	if o.Answered != nil {
-		o.Answered(a, a.written())
+	if a.size <= copied {
+		// As net/http does it, whose handlers have ended when a small answer goes: who
+		// has the answer finds it counted.
+		a.sent = a.size
+		c.listener.answered(a)
+		_, err = c.writeAll(append(net.Buffers{a.Head}, a.Body...))
+	} else {
+		a.sent, err = c.writeAll(append(net.Buffers{a.Head}, a.Body...))
+		c.listener.answered(a)
 	}
 	a.reset()
 	return true, err

@@ -16,8 +16,9 @@ type Options struct {
 	// trace. It must not wait for anything. Nil answers none.
 	Answer func(*Answer) bool
 
-	// Answered is told of every answer when it has gone, or as much of it as the
-	// client took: written is the bytes of its body. Nil is not told.
+	// Answered is told of every answer: of a small one as it goes, of another when it
+	// has gone, or as much of it as the client took. Written is the bytes of its body.
+	// Nil is not told.
 	Answered func(a *Answer, written int64)
 
 	// Refused is told of every request, or connection, that is refused. Nil is not
@@ -210,6 +211,12 @@ func (l *Listener) admit(peer netip.Addr) (client netip.Addr, ok bool) {
 	}
 	l.refused(peer.String(), tooMany)
 	return client, false
+}
+
+func (l *Listener) answered(a *Answer) {
+	if l.options.Answered != nil {
+		l.options.Answered(a, a.written())
+	}
 }
 
 func (l *Listener) refused(remote string, no *Refusal) {

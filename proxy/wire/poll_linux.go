@@ -41,14 +41,16 @@ type loop struct {
 	quiet chan struct{} // closed when no more connections are accepted
 
 	// The rest is the loop's own.
-	accepting int             // descriptor to accept from, or -1
-	resting   time.Time       // no accepting before this
-	clients   map[int]*client // by descriptor
-	now       time.Time       // when the events under way were learnt of
-	swept     time.Time       // when deadlines were last looked at
-	soonest   time.Time       // before this none of them passes; zero: none is set
-	drained   bool            // closing has been seen
-	cut       bool            // an answer was cut off; to be read when the loop has ended
+	accepting int                // descriptor to accept from, or -1
+	resting   time.Time          // no accepting before this
+	clients   map[int]*client    // by descriptor
+	now       time.Time          // when the events under way were learnt of
+	swept     time.Time          // when deadlines were last looked at
+	soonest   time.Time          // before this none of them passes; zero: none is set
+	drained   bool               // closing has been seen
+	cut       bool               // an answer was cut off; to be read when the loop has ended
+	ready     int                // how many of events there are, when they were waited for
+	polled    func(uintptr) bool // polls, for raw.Read; kept so that it is made once
 	events    [256]syscall.EpollEvent
 	vectors   [maxVectors]syscall.Iovec
 	in        []byte // what was read last
@@ -198,6 +200,10 @@ func newLoop(l *Listener, ls *loops) (lp *loop, err error) {
 	if lp.raw, err = lp.file.SyscallConn(); err != nil {
 		return nil, err
 	}
+	lp.polled = func(uintptr) bool {
+		lp.ready = lp.poll()
+		return lp.ready > 0
+	}
 	return lp, nil
 }
 
@@ -311,14 +317,12 @@ func (lp *loop) wait() (n int) {
 		until = lp.nextSweep()
 	}
 	_ = lp.file.SetReadDeadline(until) // a deadline can always be set for an epoll
-	err := lp.raw.Read(func(uintptr) bool {
-		n = lp.poll()
-		return n > 0
-	})
+	lp.ready = 0
+	err := lp.raw.Read(lp.polled)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		panic("wire: waiting for connections: " + err.Error())
 	}
-	return n
+	return lp.ready
 }
 
 func (lp *loop) poll() int {
@@ -360,6 +364,9 @@ func (lp *loop) open() {
 	lp.box = nil
 	lp.mu.Unlock()
 	if (hushed || closing) && lp.accepting >= 0 {
+		if !closing {
+			lp.accept() // those that the system has taken already would be reset
+		}
 		lp.unwatch(lp.accepting)
 		syscall.Close(lp.accepting)
 		lp.accepting, lp.resting = -1, time.Time{}
@@ -561,14 +568,8 @@ func (lp *loop) gather(a *Answer) {
 		lp.out = append(lp.out, chunk...)
 	}
 	a.sent = a.size
-	lp.answered(a)
+	lp.listener.answered(a)
 	a.reset()
-}
-
-func (lp *loop) answered(a *Answer) {
-	if answered := lp.listener.options.Answered; answered != nil {
-		answered(a, a.written())
-	}
 }
 
 // keep has the client keep bytes that are not judged yet: what was read last is
@@ -609,7 +610,7 @@ func (lp *loop) deliver(c *client, a *Answer, in []byte, n int) bool {
 	left, done, errno := lp.push(c.fd, lp.out, a)
 	if done {
 		lp.out = lp.out[:0]
-		lp.answered(a)
+		lp.listener.answered(a)
 		a.reset()
 		return true
 	}
@@ -649,7 +650,7 @@ func (lp *loop) send(c *client) {
 	}
 	c.out = nil
 	if c.answer != nil {
-		lp.answered(c.answer)
+		lp.listener.answered(c.answer)
 		lp.listener.answers.put(c.answer)
 		c.answer = nil
 	}
@@ -828,7 +829,7 @@ func (lp *loop) sweep() {
 // close closes a connection of the loop.
 func (lp *loop) close(c *client) {
 	if c.answer != nil {
-		lp.answered(c.answer)
+		lp.listener.answered(c.answer)
 		lp.listener.answers.put(c.answer)
 		c.answer = nil
 	}

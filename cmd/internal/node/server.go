@@ -196,8 +196,20 @@ func (n *Node) public() http.Handler {
 }
 
 // quick answers at the door what public would answer from memory alone, in the same
-// way. What it declines has left no trace.
-func (n *Node) quick(a *wire.Answer) bool { return n.phase() == phaseReady && n.door.Answer(a) }
+// way. What it declines has left no trace. That goes for what panics, too: on the long
+// way that ends one request, and here it would end the node.
+func (n *Node) quick(a *wire.Answer) (answered bool) {
+	if n.phase() != phaseReady {
+		return false
+	}
+	defer func() {
+		if problem := recover(); problem != nil {
+			a.Head, a.Body = a.Head[:0], a.Body[:0]
+			n.log.Error("an answer at the door panicked", "problem", fmt.Sprint(problem), "url", a.Target)
+		}
+	}()
+	return n.door.Answer(a)
+}
 
 // attend counts the requests under way, and tells clients of a draining node not
 // to come back on the same connection.
