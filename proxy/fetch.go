@@ -131,14 +131,20 @@ func (x *exchange) board(out *http.Request) (*reader, error) {
 				return place, nil
 			}
 		}
-		if err := x.mayAsk(); err != nil {
+		f, run := x.newFill(key, out)
+		place := flights.lead(f, current)
+		if place == nil {
+			f.cancel() // somebody else was first: look again
+			continue
+		}
+		if err := x.mayAsk(); err != nil { // only who leads asks: the others reach no origin
+			flights.land(f)
+			f.cancel()
+			f.fail(errUnled)
+			place.Close()
 			return nil, err
 		}
-		f, run := x.newFill(key, out)
-		if place := flights.lead(f, current); place != nil {
-			return place, x.launch(f, run)
-		}
-		f.cancel() // somebody else was first: look again
+		return place, x.launch(f, run)
 	}
 }
 
@@ -256,6 +262,9 @@ func (x *exchange) follow(place *reader, out *http.Request) (res *http.Response,
 			err := place.fill.failure()
 			x.noteOrigin(place)
 			place.Close()
+			if err == errUnled {
+				return nil, true, nil
+			}
 			if varies := (*variesNow)(nil); errors.As(err, &varies) {
 				x.varyOn, x.why = varies.on, reasonVariant
 				return nil, true, nil

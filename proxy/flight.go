@@ -16,6 +16,8 @@ type flights struct {
 	underWay map[cachestore.Key]int // fills by primary key, those that cannot be joined included
 }
 
+var errUnled = errors.New("proxy: the request that led the fetch was not let through to the origin")
+
 var errStalledLeader = errors.New("proxy: the request that leads the fetch waits for too long")
 
 // current returns the fill under way for the key, or nil.
