@@ -49,6 +49,9 @@ type Cache struct {
 
 // Memory is a store that can be asked without waiting.
 type Memory interface {
+	// Get is Store.Get.
+	Get(ctx context.Context, key cachestore.Key, variant string) cachestore.Found
+
 	// Peek is Store.Get, but a look-up that finds nothing leaves no trace: it will
 	// be made again.
 	Peek(key cachestore.Key, variant string) cachestore.Found
@@ -66,6 +69,9 @@ func (c *Cache) near(ctx context.Context, key cachestore.Key, variant string) ca
 // noMemory holds nothing.
 type noMemory struct{}
 
+func (noMemory) Get(context.Context, cachestore.Key, string) cachestore.Found {
+	return cachestore.Found{}
+}
 func (noMemory) Peek(cachestore.Key, string) cachestore.Found { return cachestore.Found{} }
 
 // Ledger tells what purges say about entries. Its methods are called on the

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"edge/proxy/rfc9111"
 )
@@ -27,11 +28,16 @@ func (h *Handler) newForwarder() *httputil.ReverseProxy {
 		Transport:      originTransport{h},
 		ModifyResponse: prepareHeader,
 		ErrorHandler:   h.fail,
-		FlushInterval:  -1, // what the origin sends is passed on at once, never held for more
+		FlushInterval:  flushAfter,
 		BufferPool:     new(copyBuffers),
 		ErrorLog:       slog.NewLogLogger(h.Cache.Log.Handler(), slog.LevelDebug),
 	}
 }
+
+// flushAfter is how long what the origin sends of a body whose length is known is held
+// for more of it. Most such bodies are whole by then, and go out with their head in one
+// write. What has no length or is an event stream the reverse proxy never holds.
+const flushAfter = time.Millisecond
 
 // forward answers through the origin.
 func (x *exchange) forward() {

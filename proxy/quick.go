@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -237,7 +238,7 @@ func (q *quick) hit() bool {
 		q.directives = rfc9111.ParseRequest(q.header)
 	}
 	q.consult()
-	found := q.find(q.peek, q.variant)
+	found := q.find(q.get, q.variant)
 	if found.Entry == nil || !q.alive(found) || q.judge(found.Entry) != Hit {
 		return false
 	}
@@ -256,11 +257,13 @@ func (q *quick) collect(name, lower string) {
 // unknowable is a variant that nothing is stored under: those that are have names.
 const unknowable = "\x00"
 
-func (q *quick) peek(variant string) cachestore.Found {
+// get asks memory. A miss counts there as demand, and once more on the long way: that
+// is the same for all keys, and to ask without counting first would take as long again.
+func (q *quick) get(variant string) cachestore.Found {
 	if variant == unknowable {
 		return cachestore.Found{}
 	}
-	return q.h.Cache.Memory.Peek(q.key, variant)
+	return q.h.Cache.Memory.Get(context.Background(), q.key, variant)
 }
 
 // variant is exchange.variant, for fields that reach the origin as the client sent

@@ -253,6 +253,10 @@ const (
 	// before it goes back to its loop, which takes a few system calls.
 	homing = time.Second
 
+	// crowd is how many connections may be away from their loops before none waits
+	// there: with net/http each takes some 20 KiB.
+	crowd = 1024
+
 	// settled is the number of requests answered here in a row after which the next
 	// are expected to be like them, and the connection goes back to its loop.
 	settled = 8
@@ -260,7 +264,7 @@ const (
 
 // more reads what comes next, up to a deadline.
 func (c *Conn) more(w wait) error {
-	if c.home != nil && w <= afterAnswer && c.quick >= settled {
+	if c.home != nil && w <= afterAnswer && (c.quick >= settled || c.listener.away.Load() > crowd) {
 		return c.goHome()
 	}
 	if err := c.await(w); err != nil {
@@ -518,6 +522,9 @@ func (c *Conn) Close() error {
 func (c *Conn) close(first bool) error {
 	if first {
 		c.listener.clients.leave(c.client)
+		if c.home != nil {
+			c.listener.away.Add(-1)
+		}
 	}
 	return c.Conn.Close()
 }

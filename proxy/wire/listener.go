@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,7 @@ type Listener struct {
 	answers answerPool
 	loops   loops // serve connections between requests; none where that is not possible
 	clients clients
+	away    atomic.Int64 // connections of loops that are with net/http
 
 	mu       sync.Mutex
 	offered  []*Conn       // guarded by mu: with a request for net/http, and not accepted yet

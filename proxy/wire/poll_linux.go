@@ -777,6 +777,7 @@ func (lp *loop) handOver(c *client) {
 		lp.listener.clients.leave(c.client)
 		return
 	}
+	lp.listener.away.Add(1)
 	out := &Conn{Conn: inner, listener: lp.listener, client: c.client, home: lp, address: c.address, peer: c.text, in: c.in}
 	if !lp.listener.offer(out) {
 		out.Close()
@@ -795,6 +796,7 @@ func (lp *loop) takeBack(c *Conn) error {
 		return c.close(true)
 	}
 	err = c.Conn.Close()
+	lp.listener.away.Add(-1)
 	lp.give(&client{fd: fd, client: c.client, address: c.address, text: c.peer, in: bytes.Clone(c.in)})
 	return err
 }
