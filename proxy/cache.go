@@ -17,7 +17,7 @@ import (
 type Cache struct {
 	Node   string // our name in Cache-Status, Via and CDN-Loop: a token
 	Store  cachestore.Store
-	Memory Memory                        // the part of Store that Handler.Quick asks; nil: it finds nothing
+	Memory Memory                        // the part of Store that Door asks; nil: it finds nothing
 	Ledger Ledger                        // nil: nothing is ever purged
 	Tag    func(site, key string) uint32 // hash of a surrogate key, or of a Cache-Group with scheme://authority for the site; nil: responses carry none
 	Fleet  bool                          // other nodes have caches of their own, of which the store does not tell
