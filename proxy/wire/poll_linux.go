@@ -47,6 +47,7 @@ type loop struct {
 	now       time.Time          // when the events under way were learnt of
 	swept     time.Time          // when deadlines were last looked at
 	soonest   time.Time          // before this none of them passes; zero: none is set
+	alarm     time.Time          // when the wait for events ends by itself; zero: never
 	drained   bool               // closing has been seen
 	cut       bool               // an answer was cut off; to be read when the loop has ended
 	ready     int                // how many of events there are, when they were waited for
@@ -316,7 +317,10 @@ func (lp *loop) wait() (n int) {
 	if !lp.soonest.IsZero() {
 		until = lp.nextSweep()
 	}
-	_ = lp.file.SetReadDeadline(until) // a deadline can always be set for an epoll
+	if until != lp.alarm { // it costs as much as a look-up
+		_ = lp.file.SetReadDeadline(until) // a deadline can always be set for an epoll
+		lp.alarm = until
+	}
 	lp.ready = 0
 	err := lp.raw.Read(lp.polled)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
