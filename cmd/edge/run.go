@@ -116,8 +116,7 @@ func run(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
 	text := cfg.Log.Format == "text" || cfg.Log.Format == "auto" && isTerminal(stderr)
 	logger := newLogger(stderr, cfg.Log.Level, text)
 	// net/http's client side knows no other log than the standard one.
-	log.SetFlags(0)
-	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelWarn).Writer())
+	ownStandardLog(logger)
 	debug.SetMemoryLimit(memory.SoftLimit(cfg.Memory.Size, cfg.Fill.Budget))
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent) // the limit above bounds what it lets grow
@@ -216,4 +215,11 @@ func hint(err error) string {
 		return "Start with edge.example.hcl, or without a file: edge run --origin URL."
 	}
 	return ""
+}
+
+// ownStandardLog has what is said to the standard log, as by net/http's client, come
+// out as records of ours.
+func ownStandardLog(logger *slog.Logger) {
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelWarn).Writer())
 }
