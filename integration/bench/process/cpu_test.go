@@ -26,7 +26,7 @@ func TestStatTime(t *testing.T) {
 func TestCPUTimeCountsChildren(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	// The grandchild works until it has used time that the clock can show, says so and waits.
-	shell := exec.CommandContext(ctx, "sh", "-c", `sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo; read end' & wait`)
+	shell := exec.CommandContext(ctx, "sh", "-c", `exec 3<&0; sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo; read end <&3' & wait`) // a shell gives what runs behind it no input
 	output, err := shell.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
