@@ -166,3 +166,39 @@ func TestCloseWriteReachesTheConnection(t *testing.T) {
 		}
 	}
 }
+
+// announcedLate is a connection from a balancer that has not said yet whom it is from.
+type announcedLate struct {
+	net.Conn
+	said chan struct{}
+}
+
+func (c announcedLate) Raw() net.Conn        { return c.Conn }
+func (c announcedLate) RemoteAddr() net.Addr { <-c.said; return c.Conn.RemoteAddr() }
+
+// Nobody waits at the door for a balancer's word.
+func TestAcceptDoesNotWaitForAPeersName(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	late := announcedLate{near, make(chan struct{})}
+	inner := &one{make(chan net.Conn, 1), make(chan struct{})}
+	inner.conn <- late
+	l, err := NewListener(inner, Options{PerClient: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan net.Conn)
+	go func() {
+		c, _ := l.Accept()
+		accepted <- c
+	}()
+	select {
+	case c := <-accepted:
+		close(late.said)
+		c.Close()
+	case <-time.After(10 * time.Second):
+		close(late.said)
+		(<-accepted).Close()
+		t.Error("a connection is not accepted until its peer is named")
+	}
+}

@@ -108,7 +108,13 @@ func (l *Listener) acceptInner() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		client, ok := l.admit(addrOf(c.RemoteAddr()))
+		var peer netip.Addr
+		if _, wrapper := c.(interface{ Raw() net.Conn }); !wrapper {
+			// One with a PROXY header is from a balancer, which speaks for many, and would
+			// have the next wait until that header has come.
+			peer = addrOf(c.RemoteAddr())
+		}
+		client, ok := l.admit(peer)
 		if !ok {
 			c.Close()
 			continue
