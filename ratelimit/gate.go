@@ -373,18 +373,24 @@ func (q *question) giveBack(d *demand) {
 }
 
 // give gives back in Redis. When it fails, the units come back in their own time.
-func (l *Limiter) give(now int64, items []counter.Item) {
+func (l *Limiter) give(now int64, items []counter.Item) { l.tell(modeGive, now, items) }
+
+// owe takes in Redis what was let pass. When it fails, that much too much has passed.
+func (l *Limiter) owe(now int64, items []counter.Item) { l.tell(modeOwe, now, items) }
+
+func (l *Limiter) tell(mode string, now int64, items []counter.Item) {
 	if len(items) == 0 {
 		return
 	}
-	if late := l.run(context.Background(), modeGive, now, items); late != nil {
+	if late := l.run(context.Background(), mode, now, items); late != nil {
 		late.Then(nil)
 	}
 }
 
 // amends returns what is to be done with answers of Redis that come late, since the
-// request was let pass or refused without them: if the latter, it consumes nothing
-// there either.
+// request was let pass or refused without them. If refused, it consumes nothing there
+// either. If let pass, it consumes there too, whether there is room or not: else
+// each delay would let more pass than the limit.
 func (q *question) amends() func([]counter.Item) {
 	l, now, passed := q.limiter, q.now, q.open
 	var shared []demand
@@ -394,7 +400,7 @@ func (q *question) amends() func([]counter.Item) {
 		}
 	}
 	return func(items []counter.Item) {
-		var back []counter.Item
+		var back, owed []counter.Item
 		for i := range items {
 			d, item := &shared[i], &items[i]
 			if item.Err != nil || !understood(item.Reply) {
@@ -405,11 +411,15 @@ func (q *question) amends() func([]counter.Item) {
 			if d.OnError == Local {
 				d.learn(l.sharers(l.now()), true)
 			}
-			if !passed && d.verdict == taken {
+			switch {
+			case !passed && d.verdict == taken:
 				back = append(back, d.given())
+			case passed && d.verdict != taken && !d.DryRun:
+				owed = append(owed, d.item())
 			}
 		}
 		l.give(now, back)
+		l.owe(now, owed)
 	}
 }
 

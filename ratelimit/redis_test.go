@@ -332,6 +332,86 @@ func TestSilenceIsNoFreshLimit(t *testing.T) {
 	}
 }
 
+// TestDelaysLetNoMorePass: what a node lets pass by its share, while Redis is late and
+// has no room, is owed there, and paid before anybody passes again.
+func TestDelaysLetNoMorePass(t *testing.T) {
+	server := redistest.Start(t)
+	for _, algorithm := range rates {
+		open := func(patience time.Duration) *rig {
+			return node(t, Options{Redis: dial(t, server.URL), Patience: patience, Nodes: func() int { return 4 }, Policies: []Policy{
+				{Name: algorithm.String(), Shared: true, Algorithm: algorithm, Rate: Rate{Limit: 20, Period: 24 * time.Hour}},
+				{Name: algorithm.String() + " dry", Shared: true, DryRun: true, Algorithm: algorithm, Rate: Rate{Limit: 20, Period: 24 * time.Hour}},
+			}})
+		}
+		if n := open(10*time.Second).allowed(30, "k"); n != 20 {
+			t.Fatalf("%v: %d passed", algorithm, n)
+		}
+		late := open(time.Millisecond) // and has not heard of the key
+		server.Freeze()
+		passed := int64(late.allowed(9, "k"))
+		server.Thaw()
+		late.limit.Close()
+		if passed != 5 {
+			t.Fatalf("%v: %d passed by the share of a quarter", algorithm, passed)
+		}
+		for name, owed := range map[string]int64{algorithm.String(): passed, algorithm.String() + " dry": 0} {
+			p := late.limit.find(name)
+			items := []counter.Item{{Tag: tag([]byte("k")), Name: p.names[0], Args: p.texts[0]}}
+			if late.limit.run(t.Context(), modePeek, 0, items); items[0].Err != nil {
+				t.Fatal(items[0].Err)
+			}
+			d := demand{policy: p, rule: p.rule}
+			d.read(&items[0])
+			taken := d.state.used + d.state.before
+			if algorithm == TokenBucket {
+				taken = (d.state.at - d.now + p.rule.cost(1).whole - 1) / p.rule.cost(1).whole
+			}
+			if taken != 20+owed {
+				t.Errorf("%s: %d are taken, want 20 and %d", name, taken, owed)
+			}
+			if n := d.rule.remaining(d.state, d.now); n != 0 {
+				t.Errorf("%s: room for %d", name, n)
+			}
+		}
+	}
+}
+
+// TestOwing: Redis and the rules say the same of those who owe, and a debt is bounded.
+func TestOwing(t *testing.T) {
+	redis := shared(t)
+	rnd := random(5)
+	for trial := range 60 {
+		p := randomPolicy(rnd, rates[trial%len(rates)])
+		p.Name, p.BlockFor = fmt.Sprint(trial), 0
+		rg := start(t, redis, p)
+		r := rg.limit.policies[0].rule
+		var want state
+		for range 40 {
+			rg.now = rg.now.Add(randomStep(rnd, rg.now, &p))
+			now := rg.now.UnixMicro()
+			want = r.settle(want, now)
+			if rnd.IntN(2) == 0 {
+				want = r.settle(r.take(want, 1), now)
+				rg.limit.owe(now, []counter.Item{{Tag: tag([]byte("k")), Name: rg.limit.policies[0].names[0], Args: rg.limit.policies[0].texts[0]}})
+				continue
+			}
+			left, wait := r.remaining(want, now), int64(0)
+			if left > 0 {
+				want = r.take(want, 1)
+				left--
+			} else {
+				wait = r.wait(want, now, 1)
+			}
+			if d := rg.check("k").Decisions[0]; d.Remaining != left || d.RetryAfter != micros(wait) {
+				t.Fatalf("%+v: %+v, want %d left, or to wait %d", r, d, left, wait)
+			}
+			if longest := r.span.whole + r.cost(1).whole + 2; r.algorithm == TokenBucket && wait > longest || wait > 0 && r.algorithm != TokenBucket && wait > 2*r.period {
+				t.Fatalf("%+v: to wait %d", r, wait)
+			}
+		}
+	}
+}
+
 // TestRetryAfterWithoutRedis: a client that was over the limit when Redis went, and
 // waits for as long as it is told, alone, gets through; and not sooner.
 func TestRetryAfterWithoutRedis(t *testing.T) {

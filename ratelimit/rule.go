@@ -19,6 +19,10 @@ import (
 // The windows begin at multiples of the period. The sliding window counts those of
 // its own and, of the window before, the share that still lies within one period of
 // now.
+//
+// A key may owe: what was let pass while its count could not be asked is taken
+// afterwards, whether there is room or not. That is at most a burst more, and there is
+// no room until it is paid. What is owed in a fixed window ends with it.
 
 const (
 	maxLimit  = 1_000_000_000               // of units; below 2^30
@@ -170,8 +174,8 @@ func (r *rule) settle(s state, now int64) state {
 		switch ahead := s.at - now; {
 		case ahead < 0:
 			s.at, s.used = now, 0
-		case ahead > r.span.whole || ahead == r.span.whole && s.used > r.span.part:
-			s.at, s.used = now+r.span.whole, r.span.part
+		case ahead > 2*r.span.whole || ahead == 2*r.span.whole && s.used > r.span.part:
+			s.at, s.used = now+2*r.span.whole, r.span.part
 		}
 		return s
 	}
@@ -186,7 +190,8 @@ func (r *rule) settle(s state, now int64) state {
 	if r.algorithm == FixedWindow {
 		s.before = 0
 	}
-	s.used, s.before = min(s.used, r.limit), min(s.before, r.limit)
+	most := min(2*r.limit, maxLimit)
+	s.used, s.before = min(s.used, most), min(s.before, most)
 	return s
 }
 
@@ -202,6 +207,9 @@ func (r *rule) remaining(s state, now int64) int64 {
 		return 0
 	}
 	if r.algorithm == TokenBucket {
+		if ahead := s.at - now; ahead > r.span.whole || ahead == r.span.whole && s.used > r.span.part {
+			return 0 // it owes
+		}
 		hi, lo := bits.Mul64(uint64(r.span.whole-(s.at-now)), uint64(r.limit))
 		var carry uint64
 		if part := r.span.part - s.used; part < 0 {
@@ -258,7 +266,8 @@ func (r *rule) wait(s state, now, n int64) int64 {
 	return max(blocked, begin-into)
 }
 
-// take returns the state with n units taken, for which it has room.
+// take returns the state with n units taken, for which it has room, or which it is to
+// owe.
 func (r *rule) take(s state, n int64) state {
 	if r.algorithm != TokenBucket {
 		s.used += n

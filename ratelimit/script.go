@@ -53,8 +53,8 @@ local function settle(r, s)
 		local ahead = s.at - now
 		if ahead < 0 then
 			s.at, s.used = now, 0
-		elseif ahead > r.whole or ahead == r.whole and s.used > r.part then
-			s.at, s.used = now + r.whole, r.part
+		elseif ahead > 2 * r.whole or ahead == 2 * r.whole and s.used > r.part then
+			s.at, s.used = now + 2 * r.whole, r.part
 		end
 		return
 	end
@@ -66,7 +66,8 @@ local function settle(r, s)
 	end
 	s.at = window
 	if r.algorithm == 2 then s.before = 0 end
-	s.used, s.before = math.min(s.used, r.limit), math.min(s.before, r.limit)
+	local most = math.min(2 * r.limit, 1000000000)
+	s.used, s.before = math.min(s.used, most), math.min(s.before, most)
 end
 
 local function has_room(r, s)
@@ -149,6 +150,10 @@ for i, key in ipairs(KEYS) do
 	if mode == 'give' then
 		give(item.rule, s)
 		save(key, item.rule, s)
+	elseif mode == 'owe' then
+		take(item.rule, s)
+		settle(item.rule, s) -- no more than may be owed
+		save(key, item.rule, s)
 	elseif item.verdict == fits and open then
 		item.verdict = taken
 		take(item.rule, s)
@@ -165,6 +170,7 @@ const (
 	modeAsk   = "ask"   // take nothing
 	modePeek  = "peek"  // take nothing, and block nobody either
 	modeGive  = "give"  // give back what was taken
+	modeOwe   = "owe"   // take whether there is room or not
 	modeReset = "reset" // forget
 )
 
