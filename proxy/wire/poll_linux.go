@@ -251,7 +251,20 @@ func (lp *loop) acceptFrom(l *net.TCPListener) error {
 	if err != nil {
 		return err
 	}
+	if at, ok := l.Addr().(*net.TCPAddr); ok && at.IP.IsLoopback() {
+		dispense(lp.accepting)
+	}
 	return lp.watch(lp.accepting, syscall.EPOLLIN)
+}
+
+// dispense has the connections of a listener that only this machine reaches do
+// without a congestion control that paces, as BBR does: to hold back a part of every
+// answer beyond 64 KiB for a timer to send took half of the time that such answers
+// take, and here there is no network to spare. A connection that has begun with one
+// keeps its pace, so it is the listener that is told; reno is there everywhere. That
+// it could not be set is no reason not to serve.
+func dispense(listener int) {
+	_ = syscall.SetsockoptString(listener, syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, "reno")
 }
 
 // duplicate returns a second descriptor of what raw is open for.
@@ -309,10 +322,7 @@ func (lp *loop) nextSweep() time.Time {
 
 // wait returns how many events there are, when there are some or deadlines are to be
 // looked at.
-func (lp *loop) wait() (n int) {
-	if n = lp.poll(); n > 0 {
-		return n
-	}
+func (lp *loop) wait() int {
 	var until time.Time
 	if !lp.soonest.IsZero() {
 		until = lp.nextSweep()
@@ -330,9 +340,9 @@ func (lp *loop) wait() (n int) {
 }
 
 func (lp *loop) poll() int {
-	n, err := syscall.EpollWait(lp.epoll, lp.events[:], 0)
-	if err != nil && err != syscall.EINTR {
-		panic("wire: epoll_wait: " + err.Error())
+	n, errno := sysPoll(lp.epoll, lp.events[:])
+	if errno != 0 && errno != syscall.EINTR {
+		panic("wire: epoll_wait: " + errno.Error())
 	}
 	return max(n, 0)
 }
@@ -866,7 +876,14 @@ func (lp *loop) end() {
 	lp.listener.answers.put(lp.answer)
 }
 
-// The calls below never wait, so that the scheduler need not be told of them.
+// The calls below never wait, so that the scheduler need not be told of them. Were it
+// told, its monitor would be woken by each turn of a loop that has had nothing to do,
+// and look after it many thousand times a second.
+
+func sysPoll(epoll int, events []syscall.EpollEvent) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+	return int(n), errno
+}
 
 func sysRead(fd int, p []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 func listenTCP(t *testing.T) net.Listener {
@@ -439,6 +440,43 @@ func TestIdleLoopRests(t *testing.T) {
 		}
 	}
 	t.Errorf("100 connections that wait take %v of a second", best)
+}
+
+// TestNothingToSpareOnThisMachine: where only this machine reaches, nothing is paced;
+// elsewhere the system decides.
+func TestNothingToSpareOnThisMachine(t *testing.T) {
+	control := func(l net.Listener) string {
+		raw, err := l.(*net.TCPListener).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var name [16]byte
+		size := uint32(len(name))
+		var errno syscall.Errno
+		if err := raw.Control(func(fd uintptr) {
+			_, _, errno = syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, uintptr(unsafe.Pointer(&name)), uintptr(unsafe.Pointer(&size)), 0)
+		}); err != nil || errno != 0 {
+			t.Fatal(err, errno)
+		}
+		return strings.TrimRight(string(name[:size]), "\x00")
+	}
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "0.0.0.0:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil && address == "[::1]:0" { // a machine without IPv6
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := control(l)
+		if address != "0.0.0.0:0" {
+			want = "reno"
+		}
+		serve(t, l, Options{})
+		if got := control(l); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
 }
 
 // TestNoDescriptorLeft: when no descriptor is left, connections wait to be accepted
