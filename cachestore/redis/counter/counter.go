@@ -47,9 +47,13 @@ type Options struct {
 // give up costs a connection, at the time when there are too few.
 const deadline = time.Second
 
-// maxLate is how many questions go on while Redis is silent, so that they leave
-// connections to others. One of them will tell that Redis is back.
-const maxLate = 16
+// While Redis is silent, so many questions go on at most. So many of them are with
+// Redis at a time, of those that were asked in the silence, so that they leave
+// connections to others: one of them will tell that it is back, and the rest follow.
+const (
+	maxLate = 1024
+	maxSent = 8
+)
 
 // Numbers is how many numbers the script replies for each item.
 const Numbers = 6
@@ -69,8 +73,9 @@ type Counter struct {
 	script   *redis.Script
 	deadline time.Duration // of each question, however long anybody waits
 
-	silent atomic.Bool  // since somebody waited in vain, until there is an answer
-	late   atomic.Int64 // questions that nobody waits for
+	silent atomic.Bool   // since somebody waited in vain, until there is an answer
+	late   atomic.Int64  // questions that nobody waits for
+	sent   chan struct{} // has one for each question that was asked in a silence and is with Redis
 	calls  sync.WaitGroup
 }
 
@@ -82,7 +87,7 @@ func New(o Options) *Counter {
 	if o.Client == nil || o.Script == "" || o.Patience < 0 || strings.ContainsAny(o.Prefix, "{}") {
 		panic("counter: options out of range")
 	}
-	return &Counter{options: o, script: redis.NewScript(o.Script), deadline: max(deadline, o.Patience)}
+	return &Counter{options: o, script: redis.NewScript(o.Script), deadline: max(deadline, o.Patience), sent: make(chan struct{}, maxSent)}
 }
 
 var errReply = errors.New("counter: Redis answered what cannot be understood")
@@ -112,7 +117,7 @@ func (c *Counter) Run(ctx context.Context, args []string, items []Item) *Late {
 		return nil
 	}
 	l := &Late{items: slices.Clone(items), done: make(chan struct{}), then: make(chan func([]Item), 1)}
-	c.calls.Go(func() { c.finish(l, args) })
+	c.calls.Go(func() { c.finish(l, args, silent) })
 	if (silent || !c.await(ctx, l)) && l.over.CompareAndSwap(false, true) {
 		c.late.Add(1)
 		if ctx.Err() == nil { // a caller who has left says nothing about Redis
@@ -140,8 +145,12 @@ func (c *Counter) await(ctx context.Context, l *Late) bool {
 }
 
 // finish gets the answers, and hands those that are late to whom they concern.
-func (c *Counter) finish(l *Late, args []string) {
-	c.ask(args, l.items)
+func (c *Counter) finish(l *Late, args []string, silent bool) {
+	if silent {
+		c.askInTurn(args, l.items)
+	} else {
+		c.ask(args, l.items)
+	}
 	if slices.ContainsFunc(l.items, func(i Item) bool { return i.Err == nil }) {
 		c.silent.Store(false)
 	}
@@ -163,6 +172,20 @@ func (c *Counter) Close() { c.calls.Wait() }
 func fail(items []Item, err error) {
 	for i := range items {
 		items[i].Err = err
+	}
+}
+
+// askInTurn sends the question once few enough are with Redis. It gives up after the
+// deadline: what was so long ago should not count any more.
+func (c *Counter) askInTurn(args []string, items []Item) {
+	timer := time.NewTimer(c.deadline)
+	defer timer.Stop()
+	select {
+	case c.sent <- struct{}{}:
+		c.ask(args, items)
+		<-c.sent
+	case <-timer.C:
+		fail(items, ErrLate)
 	}
 }
 
