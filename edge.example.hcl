@@ -377,6 +377,12 @@ cache {
   # "*/*" expects nothing.
   # static_type = "text/css"
 
+  # From which size on a stored body is not replaced by an empty answer (204, or 200
+  # without a byte), but served on, stale, for as long as it may be instead of an error.
+  # After that the empty answer is passed on and not stored, until what is stored is
+  # gone or purged. 0 is no guard.
+  shrink_guard = "0B"
+
   # What makes requests different, beside site, scheme, host, path and query.
   key {
     # Whether query parameters are sorted by name, in key and request.

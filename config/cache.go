@@ -89,6 +89,7 @@ func (d *decoder) cacheBlock(b *hcl.Block) *cacheLines {
 		"hit_for_miss":                   patch(block, "hit_for_miss", d.duration(0, longest), func(c *Cache, v time.Duration) { c.HitForMiss = v }),
 		"max_object":                     patch(block, "max_object", d.size(1, mostBytes), func(c *Cache, v int64) { c.MaxObject = v }),
 		"max_ranges":                     patch(block, "max_ranges", d.integer(1, 1000), func(c *Cache, v int) { c.MaxRanges = v }),
+		"shrink_guard":                   patch(block, "shrink_guard", d.size(0, mostBytes), func(c *Cache, v int64) { c.ShrinkGuard = v }),
 		"static_type":                    patch(block, "static_type", d.checked("Invalid media type", checkMediaType), func(c *Cache, v string) { c.StaticType = v }),
 	}, blocks{
 		"key": {read: func(b *hcl.Block) { d.keyBlock(b, block) }},

@@ -233,6 +233,7 @@ type Cache struct {
 	HitForMiss             time.Duration // default 10s
 	MaxObject              int64         // default Memory.MaxObject
 	MaxRanges              int           // default 8
+	ShrinkGuard            int64         // bytes of stored body that an empty answer does not replace; default 0, no guard
 	StaticType             string        // a rule that forces caching by path names the media type it expects, e.g. "text/css"; "" is no guard
 
 	Key Key

@@ -322,6 +322,7 @@ cache {
   negative         = { 404 = "1s", 410 = "1s" }
   max_ttl          = "100s"
   static_type      = "text/css"
+  shrink_guard     = "1KiB"
   key {
     sort_query  = true
     allow_query = ["a", "b"]
@@ -337,6 +338,7 @@ site "one" {
     store_set_cookie = true
     max_ttl          = null
     static_type      = ""
+    shrink_guard     = "0B"
     key {
       cookies = ["site"]
     }
@@ -371,6 +373,7 @@ site "two" {
 	base := func(cache Cache) Cache {
 		cache.TTL, cache.DefaultTTL, cache.Keep, cache.MaxTTL = second(1), second(1), time.Second, 100*time.Second
 		cache.StaticType = "text/css"
+		cache.ShrinkGuard = 1 << 10
 		cache.Heuristic, cache.StripSetCookie, cache.StoreSetCookie = false, true, false
 		cache.Negative = map[int]time.Duration{404: time.Second, 410: time.Second}
 		cache.Key = Key{SortQuery: true, AllowQuery: []string{"a", "b"}, Cookies: []string{"file"}}
@@ -380,6 +383,7 @@ site "two" {
 		cache = base(cache)
 		cache.DefaultTTL, cache.Cookies, cache.MaxTTL = second(2), "strip", 0
 		cache.StaticType = ""
+		cache.ShrinkGuard = 0
 		cache.StoreSetCookie, cache.StripSetCookie = true, false
 		cache.Key.Cookies = []string{"site"}
 		return cache

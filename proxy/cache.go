@@ -95,6 +95,7 @@ type Ledger interface {
 type counts struct {
 	stored, storeRefused              atomic.Int64
 	fillsFailed, windows, deadEntries atomic.Int64
+	shrunk                            atomic.Int64
 	refreshed, refreshFailed          atomic.Int64
 	refreshDropped, refreshRetried    atomic.Int64
 	invalidated                       atomic.Int64
@@ -108,6 +109,7 @@ type CacheStats struct {
 	MarksNow       int   `json:"marks_now"`       // hit-for-miss marks, expired ones included
 	RefreshesNow   int   `json:"refreshes_now"`   // background refreshes waiting or running
 	Stored         int64 `json:"stored"`          // responses handed to the store
+	Shrunk         int64 `json:"shrunk"`          // empty answers that did not take the place of a large body
 	StoreRefused   int64 `json:"store_refused"`   // responses that the store did not take
 	FillsFailed    int64 `json:"fills_failed"`    // fetches that broke off or were never answered
 	Windows        int64 `json:"windows"`         // bodies that outgrew what is kept
@@ -226,6 +228,7 @@ func (c *Cache) Stats() CacheStats {
 		MarksNow:       c.marks.len(),
 		RefreshesNow:   c.refresh.len(),
 		Stored:         c.counts.stored.Load(),
+		Shrunk:         c.counts.shrunk.Load(),
 		StoreRefused:   c.counts.storeRefused.Load(),
 		FillsFailed:    c.counts.fillsFailed.Load(),
 		Windows:        c.counts.windows.Load(),

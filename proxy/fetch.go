@@ -265,6 +265,10 @@ func (x *exchange) follow(place *reader, out *http.Request) (res *http.Response,
 			if err == errUnled {
 				return nil, true, nil
 			}
+			if err == errShrunk && !x.background && !x.mayBeStale() {
+				x.alone = true // what is stored may stand in for others, but not for this request
+				return nil, true, nil
+			}
 			if varies := (*variesNow)(nil); errors.As(err, &varies) {
 				x.varyOn, x.why = varies.on, reasonVariant
 				return nil, true, nil
@@ -499,6 +503,16 @@ func (x *exchange) staleInstead(status int, out *http.Request) *http.Response {
 	}
 	x.rec.Collapsed = true
 	return x.answerFrom(x.stored, out, &cacheStatus{outcome: StaleError, reason: why, ttl: x.ttl(x.stored, x.life)})
+}
+
+// mayBeStale tells whether what is stored may be served to this request instead of an
+// error.
+func (x *exchange) mayBeStale() bool {
+	if x.stored == nil {
+		return false
+	}
+	ok, _ := rfc9111.StaleOnError(x.directives, x.life, x.stored.Age(time.Now()))
+	return ok
 }
 
 // isFailure names the answers that stale-if-error stands in for (RFC 5861 section

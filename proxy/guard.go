@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"bufio"
+	"errors"
+	"io"
 	"net/http"
 	"path"
 	"slices"
@@ -10,10 +13,11 @@ import (
 	"edge/proxy/rfc9111"
 )
 
-// Two guards against answers that were made for one request and would be stored
-// for all: errors that the request's own form has caused (cache-poisoned denial of
-// service), and pages that a path makes look like files (web cache deception). RFC
-// 9111 lets both be stored, and nothing in it asks for that.
+// Guards against answers that were made for one request, or by mistake, and would be
+// stored for all: errors that the request's own form has caused, and empty answers in
+// the place of pages (cache-poisoned denial of service), and pages that a path makes
+// look like files (web cache deception). RFC 9111 lets all of them be stored, and
+// nothing in it asks for that.
 
 // aboutThisRequest names the errors that speak of fields and body of the request
 // that met them, none of which the key holds: of the next request for the same
@@ -55,6 +59,50 @@ func (q *question) guardErrors(status int, verdict rfc9111.Storage) rfc9111.Stor
 		life.WhileRevalidate, life.IfError, life.IfUnreachable = 0, 0, 0
 	}
 	return verdict
+}
+
+// errShrunk fails a fetch whose answer is held back, so that what is stored is served
+// in its place.
+var errShrunk = errors.New("proxy: the answer is empty where a large body is stored")
+
+// shrunk reports whether the answer would put nothing in the place of a large body, on
+// a route that is on its guard. A length that was not announced shows with the first
+// byte, which is waited for.
+func (q *question) shrunk(res *http.Response) bool {
+	least := q.h.Rules.ShrinkGuard
+	if least == 0 || q.stored == nil || q.stored.Body.Size() < least {
+		return false
+	}
+	switch {
+	case res.StatusCode == http.StatusNoContent:
+		return true
+	case res.StatusCode != http.StatusOK || res.ContentLength > 0:
+		return false
+	case res.ContentLength == 0:
+		return true
+	}
+	rest := res.Body
+	body := bufio.NewReaderSize(rest, 16) // the smallest that there is
+	if _, err := body.Peek(1); err == io.EOF {
+		return true
+	}
+	res.Body = &answerBody{ReadCloser: readCloser{body}, close: func() { rest.Close() }}
+	return false
+}
+
+// hold keeps an empty answer from the store, and what is stored there. It goes to
+// nobody for whom what is stored may stand in for a failure, and else to the one who
+// asked.
+func (q *question) hold(res *http.Response) {
+	q.h.Cache.counts.shrunk.Add(1)
+	if q.usable() {
+		res.Body.Close()
+		q.failed(errShrunk)
+		return
+	}
+	q.h.Cache.Log.Warn("an empty answer was not stored in the place of a large one", "url", q.self, "site", q.h.Site, "route", q.h.Route)
+	res.Body = &answerBody{ReadCloser: res.Body, close: q.fill.cancel}
+	q.fill.keepPrivate(res, rfc9111.Storage{Reason: reasonShrunk})
 }
 
 // fileTypes are the media types of files by the ends of their names, for names that

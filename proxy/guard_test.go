@@ -236,3 +236,71 @@ func TestRangeOfALargeBodyOfUnknownLengthIsFetchedOnce(t *testing.T) {
 		t.Errorf("%d fetches of the whole, %d bytes, want one", whole.Load(), sent.Load())
 	}
 }
+
+// TestEmptyAnswerReplacesNothing: on a route on its guard, a large body stays where an
+// empty one comes.
+func TestEmptyAnswerReplacesNothing(t *testing.T) {
+	page := strings.Repeat("page ", 100)
+	var answer atomic.Value // what the origin does
+	origin := func(w http.ResponseWriter, r *http.Request) {
+		control := "max-age=0, stale-if-error=600"
+		if strings.HasPrefix(r.URL.Path, "/strict") {
+			control = "max-age=0, must-revalidate"
+		}
+		if strings.HasPrefix(r.URL.Path, "/swr") {
+			control = "max-age=0, stale-while-revalidate=600"
+		}
+		w.Header().Set("Cache-Control", control)
+		w.Header().Set("Last-Modified", "Fri, 01 Jan 2021 00:00:00 GMT")
+		switch answer.Load() {
+		case "page":
+			fmt.Fprint(w, page)
+		case "204":
+			w.WriteHeader(http.StatusNoContent)
+		case "empty":
+			w.Header().Set("Content-Length", "0")
+		case "chunked":
+			w.(http.Flusher).Flush()
+		case "small":
+			w.(http.Flusher).Flush()
+			fmt.Fprint(w, "small")
+		}
+	}
+	for _, empty := range []string{"204", "empty", "chunked"} {
+		rg := newRig(t, origin, func(h *Handler) { h.Rules.ShrinkGuard = 500 })
+		answer.Store("page")
+		for _, target := range []string{"/", "/strict", "/swr"} {
+			if a := rg.get(target); a.body != page {
+				t.Fatalf("%s: %+v", target, a)
+			}
+		}
+		answer.Store(empty)
+		for range 2 {
+			if a := rg.get("/"); a.status != 200 || a.body != page || !strings.Contains(a.header.Get("Cache-Status"), "stale") {
+				t.Errorf("%s: %d with %d bytes, %v", empty, a.status, len(a.body), a.header)
+			}
+			// Whoever may not have a stale answer gets what the origin says.
+			if a := rg.get("/strict"); a.body != "" || a.status >= 300 || !strings.Contains(a.header.Get("Cache-Status"), "detail=shrunk") {
+				t.Errorf("%s, strict: %d with %d bytes, %v", empty, a.status, len(a.body), a.header)
+			}
+		}
+		if n := rg.cache.Stats().Shrunk; n < 4 {
+			t.Errorf("%s: %d were held back", empty, n)
+		}
+		rg.get("/swr")
+		rg.eventually("the refresh is given up", func() bool { return len(rg.cache.FailedRefreshes()) == 1 })
+		if a := rg.get("/swr"); a.body != page {
+			t.Errorf("%s, refreshed: %d with %d bytes", empty, a.status, len(a.body))
+		}
+		answer.Store("small")
+		for _, target := range []string{"/", "/strict"} {
+			if a := rg.get(target); a.status != 200 || a.body != "small" {
+				t.Errorf("%s, after %s: %d %q %v", target, empty, a.status, a.body, a.header)
+			}
+		}
+		answer.Store(empty) // and what is small may go
+		if a := rg.get("/"); a.body != "" || strings.Contains(a.header.Get("Cache-Status"), "shrunk") {
+			t.Errorf("%s in the place of little: %d %q %v", empty, a.status, a.body, a.header)
+		}
+	}
+}

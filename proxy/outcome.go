@@ -71,6 +71,7 @@ const (
 	reasonLengthUnknown  rfc9111.Reason = "length-unverified"  // ends with the connection: cut short looks the same as whole
 	reasonSelfRedirect   rfc9111.Reason = "redirect-to-itself" // would loop for everybody
 	reasonStaticType     rfc9111.Reason = "static-type"        // a static rule met another media type
+	reasonShrunk         rfc9111.Reason = "shrunk"             // empty, where a large body is stored
 	reasonTooManyKeys    rfc9111.Reason = "too-many-keys"      // more surrogate keys than are tracked
 	reasonHead           rfc9111.Reason = "head"               // a HEAD's answer has no body to store
 	reasonNotStored      rfc9111.Reason = "not-stored"         // nothing is stored under this key

@@ -99,6 +99,8 @@ func (q *question) run(ctx context.Context) {
 		q.failed(err)
 	case res.StatusCode == http.StatusNotModified:
 		q.confirm(res, requested, received)
+	case q.shrunk(res):
+		q.hold(res)
 	default:
 		q.accept(ctx, res, requested, received)
 	}

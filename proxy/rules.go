@@ -19,6 +19,7 @@ type Rules struct {
 	Upgrade        bool           // let WebSocket upgrades through
 	Underscores    bool           // let request fields with "_" in their names through, which some origins take for "-"
 	StaticType     string         // media type, or "type/*", that a path rule expects; "" expects nothing
+	ShrinkGuard    int64          // bytes of stored body, from which on an empty answer does not take its place; zero is no guard
 	HitForMiss     time.Duration  // how long an answer that may not be shared is remembered; zero is not at all
 	MaxObject      int64          // bytes of body stored at most; zero means 8 MiB
 	MaxRanges      int            // ranges answered in one response; zero means 8

@@ -142,6 +142,7 @@ var nodeFigures = []figure[Stats]{
 	gauge("marks", "Keys remembered as not shareable.", func(s *Stats) int { return s.Cache.MarksNow }),
 	gauge("refreshes_pending", "Background refreshes waiting or running.", func(s *Stats) int { return s.Cache.RefreshesNow }),
 	counter("stored_total", "Responses handed to the store.", func(s *Stats) int64 { return s.Cache.Stored }),
+	counter("shrunk_total", "Empty answers that did not take the place of a large body.", func(s *Stats) int64 { return s.Cache.Shrunk }),
 	counter("store_refused_total", "Responses that the store did not take.", func(s *Stats) int64 { return s.Cache.StoreRefused }),
 	counter("fills_failed_total", "Fetches that broke off or were never answered.", func(s *Stats) int64 { return s.Cache.FillsFailed }),
 	counter("fill_windows_total", "Bodies that outgrew what is kept.", func(s *Stats) int64 { return s.Cache.Windows }),

@@ -24,6 +24,7 @@ func rules(route *config.Route, origin *config.Origin) proxy.Rules {
 		ShowKeys:       c.ShowKeys,
 		Upgrade:        route.Upgrade,
 		StaticType:     c.StaticType,
+		ShrinkGuard:    c.ShrinkGuard,
 		HitForMiss:     c.HitForMiss,
 		MaxObject:      c.MaxObject,
 		MaxRanges:      c.MaxRanges,
