@@ -187,7 +187,8 @@ log {
 #     rate = "5000/1m"
 #   }
 #
-#   # "all", or "misses": only what reaches the origin.
+#   # "all", or "misses": only what reaches the origin, which is a budget for those who
+#   # ask for ever new targets.
 #   count = "all"
 #
 #   # Where it is counted: "memory", or "redis" for all nodes together, which is the

@@ -243,7 +243,7 @@ func TestLimitHoldsInTime(t *testing.T) {
 			// a bucket filled in it.
 			want = limit * (took + float64(began.UnixMicro()%1e6)/1e6)
 		}
-		errors := 0                // requests that were counted by a node alone
+		errors := 0 // requests that were counted by a node alone
 		for _, n := range nodes {
 			metrics := adminGet(t, n, "/metrics")
 			_, after, _ := strings.Cut(metrics, "\nedge_limit_store_errors_total{limit=\"api\"} ")

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"edge/integration/internal/node"
@@ -411,6 +413,64 @@ func TestStaticRuleLooksAtTheType(t *testing.T) {
 	warm(t, n, "/static/a.css")
 	get(t, n, "/static/a.html")
 	equal(t, "another type is a hit", get(t, n, "/static/a.html").hit(), false)
+}
+
+// D6: an empty answer does not take the place of a page where the file says so.
+func TestEmptyAnswerReplacesNoPage(t *testing.T) {
+	t.Parallel()
+	var empty atomic.Bool
+	page := strings.Repeat("page ", 1000)
+	o := origin.Start(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=0, stale-if-error=600")
+		if empty.Load() {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		io.WriteString(w, page)
+	})
+	n := configured(t, site(o.URL, `"*"`, "  cache {\n    shrink_guard = \"1KiB\"\n  }"))
+	get(t, n, "/")
+	empty.Store(true)
+	for range 3 {
+		equal(t, "the body", get(t, n, "/").Body, page)
+	}
+	if metrics := adminGet(t, n, "/metrics"); !strings.Contains(metrics, "\nedge_shrunk_total 3\n") {
+		t.Error("the metrics do not tell of three empty answers")
+	}
+	empty.Store(false)
+	equal(t, "the body of after", get(t, n, "/").Body, page)
+}
+
+// R4: who asks for ever new targets reaches the origin as often as the file allows; hits
+// and other clients are none the worse.
+func TestCacheBustingHasABudget(t *testing.T) {
+	t.Parallel()
+	o := fresh(t)
+	n := limited(t, o.URL, "rate_limit \"busting\" {\n  rate  = \"10/1h\"\n  count = \"misses\"\n}\n", "busting")
+	warm(t, n, "/page")
+	used := o.Count("")
+	refused := 0
+	for i := range 200 {
+		if get(t, n, fmt.Sprintf("/page?%d", i)).Status == http.StatusTooManyRequests {
+			refused++
+		}
+	}
+	equal(t, "fetches of the one client", o.Count(""), 10)
+	equal(t, "refused", refused, 200-(10-used))
+	equal(t, "its hits", get(t, n, "/page").hit(), true)
+	r, err := request(n, "GET", "/page?other", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	other := &http.Transport{DialContext: dialer.DialContext}
+	defer other.CloseIdleConnections()
+	res, err := other.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	equal(t, "another client", res.StatusCode, http.StatusOK)
 }
 
 // H1: naming a field in Connection does not take it away from us before we have
