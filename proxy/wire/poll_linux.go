@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -48,6 +49,7 @@ type loop struct {
 	swept     time.Time          // when deadlines were last looked at
 	soonest   time.Time          // before this none of them passes; zero: none is set
 	alarm     time.Time          // when the wait for events ends by itself; zero: never
+	late      []*client          // to be closed by and by, since their time has passed
 	drained   bool               // closing has been seen
 	cut       bool               // an answer was cut off; to be read when the loop has ended
 	ready     int                // how many of events there are, when they were waited for
@@ -101,6 +103,11 @@ type loops struct {
 const (
 	// sweeping is how often deadlines are looked at.
 	sweeping = 250 * time.Millisecond
+
+	// few is how many connections are accepted, and how many closed because their time
+	// has passed, before those that are served have their turn: each takes as long as
+	// several answers.
+	few = 8
 
 	// breather is how long no connection is accepted after one could not be.
 	breather = 50 * time.Millisecond
@@ -251,6 +258,7 @@ func (lp *loop) acceptFrom(l *net.TCPListener) error {
 	if err != nil {
 		return err
 	}
+	configure(lp.accepting)
 	if at, ok := l.Addr().(*net.TCPAddr); ok && at.IP.IsLoopback() {
 		dispense(lp.accepting)
 	}
@@ -301,6 +309,7 @@ func (lp *loop) run() {
 		for i := range n {
 			lp.serve(int(lp.events[i].Fd))
 		}
+		lp.expire()
 		if !lp.soonest.IsZero() && !lp.now.Before(lp.nextSweep()) {
 			lp.sweep()
 		}
@@ -323,6 +332,9 @@ func (lp *loop) nextSweep() time.Time {
 // wait returns how many events there are, when there are some or deadlines are to be
 // looked at.
 func (lp *loop) wait() int {
+	if len(lp.late) > 0 {
+		return lp.poll()
+	}
 	var until time.Time
 	if !lp.soonest.IsZero() {
 		until = lp.nextSweep()
@@ -354,7 +366,7 @@ func (lp *loop) serve(fd int) {
 		lp.open()
 		return
 	case fd == lp.accepting:
-		lp.accept()
+		lp.accept(few)
 		return
 	}
 	c := lp.clients[fd]
@@ -379,7 +391,7 @@ func (lp *loop) open() {
 	lp.mu.Unlock()
 	if (hushed || closing) && lp.accepting >= 0 {
 		if !closing {
-			lp.accept() // those that the system has taken already would be reset
+			lp.accept(math.MaxInt) // those that the system has taken already would be reset
 		}
 		lp.unwatch(lp.accepting)
 		syscall.Close(lp.accepting)
@@ -443,9 +455,10 @@ func (lp *loop) sooner(t time.Time) {
 	}
 }
 
-// accept takes the connections that have come, and gives each loop its share.
-func (lp *loop) accept() {
-	for range 64 { // then see to those that are there already
+// accept takes so many of the connections that have come at most, and gives each loop
+// its share.
+func (lp *loop) accept(most int) {
+	for range most {
 		fd, address, err := syscall.Accept4(lp.accepting, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 		switch err {
 		case nil:
@@ -464,7 +477,6 @@ func (lp *loop) accept() {
 			syscall.Close(fd)
 			continue
 		}
-		configure(fd)
 		ls := lp.others
 		to := ls.all[ls.next%len(ls.all)]
 		ls.next++
@@ -499,14 +511,15 @@ func addressOf(a syscall.Sockaddr) netip.AddrPort {
 }
 
 // configure sets what package net sets for its connections: no waiting for more to
-// send, and word from the peer when it has said nothing for long. That an option
-// could not be set is no reason not to serve.
-func configure(fd int) {
+// send, and word from the peer when it has said nothing for long. On Linux the
+// connections of a listener inherit that. That an option could not be set is no reason
+// not to serve.
+func configure(listener int) {
 	const alive = 15 // seconds, as net.Dialer has it
-	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
-	_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
-	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, alive)
-	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, alive)
+	_ = syscall.SetsockoptInt(listener, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	_ = syscall.SetsockoptInt(listener, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
+	_ = syscall.SetsockoptInt(listener, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, alive)
+	_ = syscall.SetsockoptInt(listener, syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, alive)
 }
 
 // read reads what a client has sent, and works on it.
@@ -815,7 +828,7 @@ func (lp *loop) takeBack(c *Conn) error {
 	return err
 }
 
-// sweep closes the connections whose time has passed.
+// sweep finds the connections whose time has passed.
 func (lp *loop) sweep() {
 	lp.swept, lp.soonest = lp.now, time.Time{}
 	switch {
@@ -835,10 +848,25 @@ func (lp *loop) sweep() {
 			lp.sooner(c.due)
 			continue
 		}
+		lp.late = append(lp.late, c)
+	}
+}
+
+// expire closes some of the connections whose time had passed, if that is still so.
+func (lp *loop) expire() {
+	some := lp.late[:min(few, len(lp.late))]
+	for _, c := range some {
+		if lp.clients[c.fd] != c || c.due.IsZero() || lp.now.Before(c.due) {
+			continue // gone, or heard of
+		}
 		if c.mode == heading {
 			lp.listener.refused(c.remote(), lateHead)
 		}
 		lp.close(c)
+	}
+	clear(some)
+	if lp.late = lp.late[len(some):]; len(lp.late) == 0 {
+		lp.late = nil // what was cut off its front would never be used again
 	}
 }
 

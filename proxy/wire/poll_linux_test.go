@@ -263,6 +263,44 @@ func TestLoopDeadlines(t *testing.T) {
 	}
 }
 
+// TestManyAreLateAtOnce: all of them are given up, each counted once, and somebody who is
+// not late is served meanwhile.
+func TestManyAreLateAtOnce(t *testing.T) {
+	const many, short = 40 * few, 200 * time.Millisecond
+	s := serve(t, listenTCP(t), Options{Head: short, Idle: time.Hour})
+	served, r := dial(t, s.address)
+	var late []net.Conn
+	for range many {
+		c, _ := dial(t, s.address)
+		io.WriteString(c, "GET /quick/1 HT")
+		late = append(late, c)
+	}
+	over := make(chan error, 1)
+	go func() {
+		for _, c := range late {
+			if _, err := io.Copy(io.Discard, c); err != nil {
+				over <- err
+				return
+			}
+		}
+		over <- nil
+	}()
+	for ended := false; !ended; {
+		io.WriteString(served, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "door: GET /quick/1 ")
+		select {
+		case err := <-over:
+			if ended = true; err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+	}
+	if got := s.reasons(); len(got) != many {
+		t.Errorf("%d are counted as refused, want %d", len(got), many)
+	}
+}
+
 // TestHeadGetsItsTimeOnce: a client that sends a head byte by byte is given up all
 // the same.
 func TestHeadGetsItsTimeOnce(t *testing.T) {
