@@ -651,8 +651,10 @@ func TestSlowLink(t *testing.T) {
 		t.Errorf("%+v, %+v", state, stats)
 	}
 	g.before = func() {}
-	if get(s, "a", "").Entry == nil {
-		t.Error("missed")
+	for tries := 0; get(s, "a", "").Entry == nil; tries++ { // a machine that is busy may be late by itself
+		if tries == 20 {
+			t.Fatal("missed")
+		}
 	}
 }
 

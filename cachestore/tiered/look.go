@@ -211,6 +211,9 @@ func (s *Store) end(l *look) {
 // stays outside: memory has no place to say so. So does one that has been replaced or
 // deleted since.
 func (s *Store) fetch(l *look) cachestore.Found {
+	if found := s.options.Memory.Get(s.ctx, l.key, l.variant); found.Entry != nil || found.VaryOn != nil {
+		return found // brought by a look-up that has ended since memory was asked
+	}
 	found := s.ask(l)
 	switch {
 	case found.Entry == nil:

@@ -195,6 +195,41 @@ func TestOneLookUpForAll(t *testing.T) {
 	}
 }
 
+// between does something once, after memory was asked and before its answer is known.
+type between struct {
+	cachestore.Store
+	done atomic.Bool
+	do   func()
+}
+
+func (b *between) Get(ctx context.Context, key cachestore.Key, variant string) cachestore.Found {
+	found := b.Store.Get(ctx, key, variant)
+	if b.done.CompareAndSwap(false, true) {
+		b.do()
+	}
+	return found
+}
+
+// TestLookUpThatJustEnded: what it has brought is not looked up once more by who has
+// missed it in memory just before.
+func TestLookUpThatJustEnded(t *testing.T) {
+	far := &shared{Store: openMemory(t)}
+	far.Store.Put(t.Context(), entry("/", "there", 1))
+	near := &between{Store: openMemory(t)}
+	s := open(t, Options{Memory: near, Shared: far})
+	near.do = func() {
+		if got := text(s.look(t.Context(), key("/"), "")); got != "there" {
+			t.Errorf("got %q", got)
+		}
+	}
+	if got := text(s.Get(t.Context(), key("/"), "")); got != "there" {
+		t.Errorf("got %q", got)
+	}
+	if n := far.gets.Load(); n != 1 {
+		t.Errorf("%d look-ups, want 1", n)
+	}
+}
+
 // TestWritesOvertakeLookUps: what was looked up before a write never comes back
 // after it.
 func TestWritesOvertakeLookUps(t *testing.T) {

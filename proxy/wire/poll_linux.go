@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -107,7 +106,11 @@ const (
 	// few is how many connections are accepted, and how many closed because their time
 	// has passed, before those that are served have their turn: each takes as long as
 	// several answers.
-	few = 8
+	few = 16
+
+	// backlog is how many connections the system takes for a listener before they are
+	// accepted, unless it is told otherwise.
+	backlog = 4096
 
 	// breather is how long no connection is accepted after one could not be.
 	breather = 50 * time.Millisecond
@@ -391,7 +394,7 @@ func (lp *loop) open() {
 	lp.mu.Unlock()
 	if (hushed || closing) && lp.accepting >= 0 {
 		if !closing {
-			lp.accept(math.MaxInt) // those that the system has taken already would be reset
+			lp.accept(backlog) // those that the system has taken already would be reset
 		}
 		lp.unwatch(lp.accepting)
 		syscall.Close(lp.accepting)
