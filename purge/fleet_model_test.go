@@ -248,7 +248,7 @@ func (w *world) fence(n *modelNode) {
 	w.say("%s is cut off for long", n.node)
 	n.cut.Store(true)
 	n.until("without the log", func() bool { return !n.Ready() })
-	time.Sleep(5 * time.Millisecond) // a call that is under way may still come through; none takes as long
+	n.until("without a call that was under way", func() bool { return n.busy.Load() == 0 })
 	n.late.Add(int64(21 * time.Minute))
 	w.age(n)
 }

@@ -100,22 +100,35 @@ type member struct {
 	t    testing.TB
 	f    *fleet
 	cut  atomic.Bool
+	busy atomic.Int64 // calls under way that a cut comes too late for
 	late atomic.Int64 // how far its clock is ahead
+}
+
+// reach begins a call, unless the node is cut off; the end of the call counts it out.
+func (m *member) reach() bool {
+	m.busy.Add(1)
+	if m.cut.Load() {
+		m.busy.Add(-1)
+		return false
+	}
+	return true
 }
 
 var errCut = errors.New("cut off")
 
 func (m *member) Sync(ctx context.Context, s *stream.Sync) (*stream.Synced, error) {
-	if m.cut.Load() {
+	if !m.reach() {
 		return nil, errCut
 	}
+	defer m.busy.Add(-1)
 	return m.f.log.Load().Sync(ctx, s)
 }
 
 func (m *member) Append(ctx context.Context, a *stream.Append) (*stream.Appended, error) {
-	if m.cut.Load() {
+	if !m.reach() {
 		return nil, errCut
 	}
+	defer m.busy.Add(-1)
 	return m.f.log.Load().Append(ctx, a)
 }
 

@@ -427,15 +427,15 @@ func TestCloseEndsWhatIsOffered(t *testing.T) {
 func TestPeerThatHasReset(t *testing.T) {
 	for range 50 {
 		l := listenTCP(t)
-		resume := make(chan struct{})
-		door, err := NewListener(l, Options{Answer: func(*Answer) bool { <-resume; return false }})
+		asked, resume := make(chan struct{}), make(chan struct{})
+		door, err := NewListener(l, Options{Answer: func(*Answer) bool { close(asked); <-resume; return false }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c, _ := dial(t, l.Addr().String())
 		want := c.LocalAddr().String()
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-		time.Sleep(time.Millisecond)
+		<-asked
 		c.SetLinger(0)
 		c.Close()
 		close(resume)
@@ -632,6 +632,12 @@ func TestLoopCloseLosesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, listenTCP(t), Options{})
+			var idle []io.Reader // one for each loop, which closes it when it hears of the end
+			for range runtime.GOMAXPROCS(0) {
+				_, r := dial(t, s.address)
+				idle = append(idle, r)
+			}
+			until(t, func() bool { return s.door.Connections() == len(idle) })
 			c, r := dial(t, s.address)
 			c.SetReadBuffer(128 << 10)
 			fmt.Fprintf(c, "GET /long/%d HTTP/1.1\r\nHost: a\r\n\r\n", test.size)
@@ -641,7 +647,9 @@ func TestLoopCloseLosesNothing(t *testing.T) {
 				until(t, func() bool { return len(s.reasons()) == 1 })
 			}
 			s.door.Close()
-			time.Sleep(10 * time.Millisecond)
+			for _, r := range idle {
+				io.Copy(io.Discard, r)
+			}
 			io.WriteString(c, "more") // which a connection that is closed already does not take
 			expectLong(t, r, test.size)
 			if name == "refused" {
