@@ -77,9 +77,9 @@ func AppendEntry(dst []byte, e *Entry, generation [16]byte, position uint64) []b
 	dst = binary.BigEndian.AppendUint64(dst, e.Rules)
 
 	dst = AppendField(dst, string(e.Key))
-	dst = AppendField(dst, e.Variant)
-	dst = binary.AppendUvarint(dst, uint64(len(e.VaryOn)))
-	for _, name := range e.VaryOn {
+	dst = AppendField(dst, e.Variant())
+	dst = binary.AppendUvarint(dst, uint64(len(e.VaryOn())))
+	for _, name := range e.VaryOn() {
 		dst = AppendField(dst, name)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.Tags)))
@@ -122,8 +122,8 @@ func flag(set bool) byte {
 
 // encodedBound returns at least the size of e's encoding, and little more.
 func encodedBound(e *Entry) int {
-	n := codecFixed + len(e.Key) + len(e.Variant) + 4*len(e.Tags) + 5*binary.MaxVarintLen32
-	for _, name := range e.VaryOn {
+	n := codecFixed + len(e.Key) + len(e.Variant()) + 4*len(e.Tags) + 5*binary.MaxVarintLen32
+	for _, name := range e.VaryOn() {
 		n += len(name) + binary.MaxVarintLen32
 	}
 	return n + int(e.Head.Bytes()) + 2*binary.MaxVarintLen32*e.Head.Len() + int(e.Body.Size())
@@ -175,12 +175,15 @@ func DecodeEntry(b []byte) (e *Entry, generation [16]byte, position uint64, err 
 	// Key, variant and names outlive the entry in tables of the memory tier: each
 	// has its own memory.
 	e.Key = Key(r.field())
-	e.Variant = r.field()
+	vary := Vary{Variant: r.field()}
 	if n := r.count(1); n > 0 {
-		e.VaryOn = make([]string, n)
-		for i := range e.VaryOn {
-			e.VaryOn[i] = r.field()
+		vary.On = make([]string, n)
+		for i := range vary.On {
+			vary.On[i] = r.field()
 		}
+	}
+	if vary.Variant != "" || vary.On != nil {
+		e.Vary = &vary
 	}
 	if n := r.count(4); n > 0 {
 		e.Tags = make([]uint32, n)
@@ -192,7 +195,7 @@ func DecodeEntry(b []byte) (e *Entry, generation [16]byte, position uint64, err 
 	body := make([]byte, len(r.rest)) // a clone may have room to spare, for ever unused
 	copy(body, r.rest)
 	e.Body = NewBody(body)
-	if r.bad || flags > 3 || e.Status < minStatus || e.Status > maxStatus || e.Key == "" || (e.Variant == "") != (len(e.VaryOn) == 0) {
+	if r.bad || flags > 3 || e.Status < minStatus || e.Status > maxStatus || e.Key == "" || !e.Vary.Whole() {
 		return nil, generation, 0, fmt.Errorf("%w: its fields are wrong", ErrDamaged)
 	}
 	return e, generation, position, nil

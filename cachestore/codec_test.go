@@ -20,10 +20,9 @@ var testGeneration = [16]byte{1, 2, 3, 15: 16}
 // sample is an entry with something in each field.
 func sample() *Entry {
 	return &Entry{
-		Key:     NewKey(KeyParts{Site: "shop", Scheme: "https", Authority: "www.example.com", Target: "/a?b=c"}),
-		Variant: "\x02de\x00",
-		VaryOn:  []string{"accept-encoding", "accept-language"},
-		Status:  http.StatusNotFound,
+		Key:    NewKey(KeyParts{Site: "shop", Scheme: "https", Authority: "www.example.com", Target: "/a?b=c"}),
+		Vary:   &Vary{On: []string{"accept-encoding", "accept-language"}, Variant: "\x02de\x00"},
+		Status: http.StatusNotFound,
 		Head: NewHead(http.Header{
 			"Date": {"Mon, 02 Jan 2006 15:04:05 GMT"},
 			"Link": {"</a>; rel=preload", "</b>; rel=preload"}, "X-None": {""}, "X-Odd": {"caf\xe9"},
@@ -77,8 +76,7 @@ func randomEntry(random *rand.Rand) *Entry {
 		Rules: random.Uint64(),
 	}
 	for range random.IntN(5) {
-		e.VaryOn = append(e.VaryOn, text(40))
-		e.Variant = "v" + text(100)
+		e.Vary = &Vary{On: append(e.VaryOn(), text(40)), Variant: "v" + text(100)}
 	}
 	for range random.IntN(50) {
 		e.Tags = append(e.Tags, random.Uint32())

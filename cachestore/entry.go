@@ -9,9 +9,8 @@ import "time"
 // Entry is one stored response. It never changes once it has been handed to a
 // Store, and is read by many goroutines without locks; an update is a new Entry.
 type Entry struct {
-	Key     Key
-	Variant string   // "" exactly when VaryOn is empty; else identifies the request headers selected by VaryOn
-	VaryOn  []string // lower-case, sorted names of the request fields that selected this response (RFC 9111 section 4.1)
+	Key  Key
+	Vary *Vary // nil for a response to every request of its key
 
 	Status int
 	Head   Head // as stored: no hop-by-hop fields; Date is always there
@@ -24,6 +23,46 @@ type Entry struct {
 	Sequence uint64   // purge sequence applied before the look-up that led to this response
 	Rules    uint64   // digest of the rules that allowed it to be stored
 	Tags     []uint32 // hashes of its surrogate keys: short, since an entry may have hundreds, and two of one hash are only purged together
+}
+
+// Vary says which requests of its key a response is for, when it is not for all
+// (RFC 9111 section 4.1). Most are for all, and an Entry carries nothing for it then
+// but a nil pointer.
+type Vary struct {
+	On      []string // lower-case, sorted names of the request fields that selected the response; never empty
+	Variant string   // identifies the values that those fields had; never empty
+}
+
+// Whole reports whether v says all that it must. A nil v does.
+func (v *Vary) Whole() bool { return v == nil || len(v.On) > 0 && v.Variant != "" }
+
+func (v *Vary) cost() int64 {
+	if v == nil {
+		return 0
+	}
+	n := 48 + len(v.Variant)
+	for _, name := range v.On {
+		n += len(name) + 16
+	}
+	return int64(n)
+}
+
+// Variant returns what identifies the requests of its key that the entry is for, ""
+// when it is for all.
+func (e *Entry) Variant() string {
+	if e.Vary == nil {
+		return ""
+	}
+	return e.Vary.Variant
+}
+
+// VaryOn returns the names of the request fields that selected the entry, nil when
+// it is for all requests of its key. They are shared and must not be changed.
+func (e *Entry) VaryOn() []string {
+	if e.Vary == nil {
+		return nil
+	}
+	return e.Vary.On
 }
 
 // Life is how long an entry may be used, and how. All lengths are counted from
@@ -61,10 +100,6 @@ const overhead = 700
 
 // Cost returns the bytes of memory that the entry takes.
 func (e *Entry) Cost() int64 {
-	vary := 0
-	for _, name := range e.VaryOn {
-		vary += len(name) + 16
-	}
-	return overhead + int64(len(e.Key)+len(e.Variant)+vary+4*len(e.Tags)) +
+	return overhead + int64(len(e.Key)+4*len(e.Tags)) + e.Vary.cost() +
 		e.Head.Bytes() + 16*int64(e.Head.Len()) + e.Body.Held()
 }

@@ -57,8 +57,8 @@ func TestCostCounts(t *testing.T) {
 	long := string(make([]byte, n))
 	for name, e := range map[string]*Entry{
 		"key":     {Key: Key(long)},
-		"variant": {Variant: long},
-		"vary":    {VaryOn: []string{long}},
+		"variant": {Vary: &Vary{Variant: long}},
+		"vary":    {Vary: &Vary{On: []string{long}}},
 		"head":    {Head: NewHead(http.Header{"A": {long}})},
 		"name":    {Head: NewHead(http.Header{long: {""}})},
 		"tags":    {Tags: make([]uint32, n/4)},

@@ -348,8 +348,8 @@ func (x *exchange) mayShare(place *reader) bool {
 	if !x.mayJoin(place.fill) {
 		return false
 	}
-	if x.variant(head.VaryOn) != head.Variant {
-		x.varyOn, x.why = head.VaryOn, reasonVariant
+	if x.variant(head.VaryOn()) != head.Variant() {
+		x.varyOn, x.why = head.VaryOn(), reasonVariant
 		return false
 	}
 	if x.of(head, time.Now()) == rfc9111.UseRevalidate {

@@ -230,7 +230,7 @@ func (q *question) accept(ctx context.Context, res *http.Response, requested, re
 	} else {
 		cache.marks.clear(q.flight)
 	}
-	cache.flights.expose(f, flightKey(q.class, head.Variant)) // before anybody can learn that it has one
+	cache.flights.expose(f, flightKey(q.class, head.Variant())) // before anybody can learn that it has one
 	f.begin(head, own, verdict, res.ContentLength)
 	body, kept, err := f.receive(ctx, res.Body)
 	switch {
@@ -356,7 +356,6 @@ func (q *question) entry(status int, header http.Header, verdict rfc9111.Storage
 	}
 	e := &cachestore.Entry{
 		Key:        q.key,
-		VaryOn:     verdict.VaryOn,
 		Status:     status,
 		Head:       cachestore.NewHead(header),
 		Received:   received,
@@ -366,8 +365,8 @@ func (q *question) entry(status int, header http.Header, verdict rfc9111.Storage
 		Rules:      q.h.Rules.Digest,
 		Tags:       tags,
 	}
-	if len(e.VaryOn) > 0 {
-		e.Variant = rfc9111.Variant(e.VaryOn, q.header)
+	if len(verdict.VaryOn) > 0 {
+		e.Vary = &cachestore.Vary{On: verdict.VaryOn, Variant: rfc9111.Variant(verdict.VaryOn, q.header)}
 	}
 	return e, own
 }

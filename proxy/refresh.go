@@ -87,7 +87,7 @@ func (c *Cache) FailedRefreshes() []FailedRefresh {
 // enqueueRefresh has the exchange's answer fetched anew in the background, unless
 // that is already so or the queue is full.
 func (c *Cache) enqueueRefresh(x *exchange) {
-	x.varyOn = x.stored.VaryOn
+	x.varyOn = x.stored.VaryOn()
 	job := &refreshJob{h: x.h, flight: x.flightKey()}
 	if !c.refresh.claim(job.flight, &c.counts.refreshDropped) {
 		return

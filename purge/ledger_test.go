@@ -89,7 +89,7 @@ func TestEveryPartButTheURL(t *testing.T) {
 		{Site: "shop", Scheme: "http", Authority: "a", Target: "/x", Extra: "cookie"},
 	} {
 		e := entry(cachestore.NewKey(p), 0)
-		e.Variant, e.VaryOn = "de", []string{"accept-language"}
+		e.Vary = &cachestore.Vary{On: []string{"accept-language"}, Variant: "de"}
 		if !l.Judge(e, 0).Dead {
 			t.Errorf("%+v survived", p)
 		}

@@ -44,7 +44,7 @@ func sized(n, size int) *cachestore.Entry {
 }
 
 func variantOf(e *cachestore.Entry, variant string) *cachestore.Entry {
-	e.Variant, e.VaryOn = variant, []string{"accept-encoding"}
+	e.Vary = &cachestore.Vary{On: []string{"accept-encoding"}, Variant: variant}
 	return e
 }
 

@@ -188,7 +188,7 @@ func (at *slot) holds(key cachestore.Key, variant string) bool {
 	if at.entry == nil {
 		return variant == "" && at.index().key == key
 	}
-	return at.entry.Key == key && at.entry.Variant == variant
+	return at.entry.Key == key && at.entry.Variant() == variant
 }
 
 func (at *slot) found(now time.Time) cachestore.Found {
@@ -204,7 +204,7 @@ func (at *slot) found(now time.Time) cachestore.Found {
 // of no use any more takes its place in the order like any other, but leaves the
 // slot empty.
 func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
-	if (e.Variant == "") != (len(e.VaryOn) == 0) {
+	if !e.Vary.Whole() {
 		panic("memory: an entry has a variant exactly when it varies")
 	}
 	cost := e.Cost()
@@ -220,7 +220,7 @@ func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
 	writer.Lock()
 	defer writer.Unlock()
 	var err error
-	if e.Variant == "" {
+	if e.Variant() == "" {
 		err = s.putPlain(primary, e, cost)
 	} else {
 		err = s.putVariant(primary, e, cost)
@@ -256,11 +256,11 @@ func (s *Store) Delete(_ context.Context, e *cachestore.Entry) {
 	writer.Lock()
 	defer writer.Unlock()
 	where := primary
-	if e.Variant != "" {
-		where = s.hash.variant(primary, e.Variant)
+	if e.Variant() != "" {
+		where = s.hash.variant(primary, e.Variant())
 	}
 	at := s.peek(where)
-	if at == nil || at.entry == nil || !at.holds(e.Key, e.Variant) || at.stamp() != stampOf(e) {
+	if at == nil || at.entry == nil || !at.holds(e.Key, e.Variant()) || at.stamp() != stampOf(e) {
 		return
 	}
 	s.clear(where)

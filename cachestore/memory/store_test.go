@@ -47,8 +47,8 @@ func TestStoreCrowded(t *testing.T) {
 						for n := range 20 {
 							for _, variant := range []string{"", "0", "3"} {
 								got := s.Get(t.Context(), keyOf(n), variant).Entry
-								if got != nil && (got.Key != keyOf(n) || got.Variant != variant) {
-									t.Errorf("asked for %d %q, found %q %q", n, variant, got.Key, got.Variant)
+								if got != nil && (got.Key != keyOf(n) || got.Variant() != variant) {
+									t.Errorf("asked for %d %q, found %q %q", n, variant, got.Key, got.Variant())
 								}
 							}
 						}
@@ -437,14 +437,14 @@ func TestMarksStayWithTheEntry(t *testing.T) {
 	s := open(t, Options{Size: 1 << 20})
 	for _, e := range []*cachestore.Entry{sized(1, 10), variantOf(sized(2, 10), "a")} {
 		put(t, s, e)
-		s.Get(t.Context(), e.Key, e.Variant).Marks.Checked.Store(7)
+		s.Get(t.Context(), e.Key, e.Variant()).Marks.Checked.Store(7)
 		quiet(t, s)
-		if got := s.Get(t.Context(), e.Key, e.Variant).Marks.Checked.Load(); got != 7 {
+		if got := s.Get(t.Context(), e.Key, e.Variant()).Marks.Checked.Load(); got != 7 {
 			t.Errorf("marked with 7, found %d", got)
 		}
 		again := *e
 		put(t, s, &again)
-		if got := s.Get(t.Context(), e.Key, e.Variant).Marks.Checked.Load(); got != 0 {
+		if got := s.Get(t.Context(), e.Key, e.Variant()).Marks.Checked.Load(); got != 0 {
 			t.Errorf("a new entry bears the old mark %d", got)
 		}
 	}

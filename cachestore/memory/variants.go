@@ -60,7 +60,7 @@ func (m *member) used(now time.Time) {
 // has reserved the cost.
 func (s *Store) putVariant(primary id, e *cachestore.Entry, cost int64) error {
 	now := time.Now()
-	at := s.lookup(s.hash.variant(primary, e.Variant)) // a use of it: it was asked for under another name, or not at all
+	at := s.lookup(s.hash.variant(primary, e.Variant())) // a use of it: it was asked for under another name, or not at all
 	old := s.peek(primary)
 	var x *index
 	switch {
@@ -73,7 +73,7 @@ func (s *Store) putVariant(primary id, e *cachestore.Entry, cost int64) error {
 		x = newIndex(e.Key, primary)
 	default:
 		x = old.index()
-		if at != nil && at.index() == x && at.holds(e.Key, e.Variant) && at.stamp().after(stampOf(e)) {
+		if at != nil && at.index() == x && at.holds(e.Key, e.Variant()) && at.stamp().after(stampOf(e)) {
 			return cachestore.ErrOlder
 		}
 	}
@@ -86,7 +86,7 @@ func (s *Store) putVariant(primary id, e *cachestore.Entry, cost int64) error {
 		return err
 	}
 	m.last.Store(now.UnixNano())
-	m.varyOn = e.VaryOn
+	m.varyOn = e.VaryOn()
 	if err := s.place(m.id, &slot{entry: e, cost: cost, vary: &vary{index: x, member: m}}); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func newIndex(key cachestore.Key, primary id) *index {
 func withList(lists []list, e *cachestore.Entry) ([]list, bool) {
 	lists = slices.Clone(lists)
 	newest := stampOf(e)
-	if i := slices.IndexFunc(lists, func(l list) bool { return slices.Equal(l.names, e.VaryOn) }); i >= 0 {
+	if i := slices.IndexFunc(lists, func(l list) bool { return slices.Equal(l.names, e.VaryOn()) }); i >= 0 {
 		if lists[i].newest.after(newest) {
 			return lists, true
 		}
@@ -129,7 +129,7 @@ func withList(lists []list, e *cachestore.Entry) ([]list, bool) {
 	if at >= maxVaryOn {
 		return nil, false
 	}
-	lists = slices.Insert(lists, at, list{e.VaryOn, newest})
+	lists = slices.Insert(lists, at, list{e.VaryOn(), newest})
 	return lists[:min(len(lists), maxVaryOn)], true
 }
 
@@ -154,10 +154,10 @@ func (s *Store) relist(x *index, lists []list) {
 // that was refused before takes the place of the variant that was not used for the
 // longest time, if that is idle.
 func (s *Store) join(x *index, e *cachestore.Entry, now time.Time) (*member, error) {
-	if m, ok := x.members[e.Variant]; ok {
+	if m, ok := x.members[e.Variant()]; ok {
 		return m, nil
 	}
-	m := &member{variant: e.Variant, id: s.hash.variant(x.id, e.Variant)}
+	m := &member{variant: e.Variant(), id: s.hash.variant(x.id, e.Variant())}
 	if len(x.members) >= s.maxVariants {
 		s.dropGone(x)
 	}
@@ -178,7 +178,7 @@ func (s *Store) join(x *index, e *cachestore.Entry, now time.Time) (*member, err
 		delete(x.members, idle.variant)
 		s.clear(idle.id)
 	}
-	x.members[e.Variant] = m
+	x.members[e.Variant()] = m
 	return m, nil
 }
 

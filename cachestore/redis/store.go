@@ -285,7 +285,7 @@ func (l *look) judge() (cachestore.Found, error) {
 	if l.index != nil && l.index.members[variantHash(l.variant)] != stampOf(l.value) {
 		return cachestore.Found{}, nil // of before its key was replaced
 	}
-	if e.Key != l.key || e.Variant != l.variant || e.Remaining(l.store.options.Now()) <= 0 {
+	if e.Key != l.key || e.Variant() != l.variant || e.Remaining(l.store.options.Now()) <= 0 {
 		return cachestore.Found{}, nil
 	}
 	found := cachestore.Found{Entry: e, Marks: new(cachestore.Marks)}
@@ -323,7 +323,7 @@ func (s *Store) countMiss(ctx context.Context, l *look, cause error) {
 // Put implements cachestore.Store. Beside the errors named there it returns
 // ErrUnshared, ErrNames, and those of the connection.
 func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
-	if (e.Variant == "") != (len(e.VaryOn) == 0) {
+	if !e.Vary.Whole() {
 		panic("redis: an entry has a variant exactly when it varies")
 	}
 	s.counts.puts.Add(1)
@@ -353,7 +353,7 @@ func (s *Store) put(ctx context.Context, e *cachestore.Entry) error {
 	if !ok {
 		return ErrUnshared
 	}
-	list, ok := joinNames(e.VaryOn)
+	list, ok := joinNames(e.VaryOn())
 	if !ok || len(list) > maxNames {
 		return ErrNames
 	}
@@ -370,9 +370,9 @@ func (s *Store) put(ctx context.Context, e *cachestore.Entry) error {
 	n := s.names(e.Key)
 	keys, args := []string{n.primary}, []any{n.hash, s.winner(generation), stamp, life, value}
 	script := s.scripts.putPlain
-	if e.Variant != "" {
+	if e.Variant() != "" {
 		script = s.scripts.putVariant
-		hash := variantHash(e.Variant)
+		hash := variantHash(e.Variant())
 		keys = append(keys, n.variant(hash))
 		args = append(args, hash, list, s.options.MaxVariants, maxLists, s.idle.Milliseconds())
 	}
@@ -448,8 +448,8 @@ func (s *Store) Delete(ctx context.Context, e *cachestore.Entry) {
 	}
 	n := s.names(e.Key)
 	keys, hash := []string{n.primary}, ""
-	if e.Variant != "" {
-		hash = variantHash(e.Variant)
+	if e.Variant() != "" {
+		hash = variantHash(e.Variant())
 		keys = append(keys, n.variant(hash))
 	}
 	if _, err := s.run(ctx, s.options.PutTimeout, s.scripts.deleteEntry, keys, n.hash, s.winner(generation), hex.EncodeToString(stamp), hash); err != nil {

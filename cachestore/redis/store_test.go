@@ -177,7 +177,7 @@ func entry(key, text string) *cachestore.Entry {
 
 func varied(key, variant, text string) *cachestore.Entry {
 	e := entry(key, text)
-	e.Variant, e.VaryOn = variant, []string{"accept-language"}
+	e.Vary = &cachestore.Vary{On: []string{"accept-language"}, Variant: variant}
 	return e
 }
 
@@ -264,7 +264,7 @@ func TestDamageIsAMiss(t *testing.T) {
 			t.Helper()
 			server.Do("SET", slot, bytes, "PX", 60000)
 			before := s.Stats()
-			found := s.Get(t.Context(), e.Key, e.Variant)
+			found := s.Get(t.Context(), e.Key, e.Variant())
 			if found.Entry != nil || found.VaryOn != nil {
 				t.Fatalf("%s, %s: found %+v", name, what, found)
 			}
@@ -306,7 +306,7 @@ func TestDamageIsAMiss(t *testing.T) {
 		spoil("empty", nil)
 		spoil("a page", []byte("<html>"))
 		server.Do("SET", slot, whole, "PX", 60000)
-		if found := s.Get(t.Context(), e.Key, e.Variant); found.Entry == nil {
+		if found := s.Get(t.Context(), e.Key, e.Variant()); found.Entry == nil {
 			t.Errorf("%s: the test itself has done the damage", name)
 		}
 	}
@@ -323,18 +323,18 @@ func TestForeignTypes(t *testing.T) {
 		for _, e := range []*cachestore.Entry{entry("a", "text"), varied("a", "de", "text")} {
 			server.Do("FLUSHALL")
 			server.Do("HSET", slot, "field", "value")
-			if e.Variant != "" {
+			if e.Variant() != "" {
 				put(t, s, e)
 				server.Do("DEL", slot)
 				server.Do("HSET", slot, "field", "value")
 			}
 			before := s.Stats()
-			finds(t, s, "a", e.Variant, "")
+			finds(t, s, "a", e.Variant(), "")
 			if stats := s.Stats(); slot == n.primary && stats.Foreign != before.Foreign+1 || stats.Errors != before.Errors {
 				t.Errorf("counted %+v after %+v", stats, before)
 			}
 			put(t, s, e)
-			finds(t, s, "a", e.Variant, "text")
+			finds(t, s, "a", e.Variant(), "text")
 		}
 	}
 }
@@ -348,7 +348,7 @@ func TestLarge(t *testing.T) {
 	small := newStore(t, server.URL, Options{MaxObject: firstRead + 1000})
 	same := func(e *cachestore.Entry) {
 		t.Helper()
-		found := s.Get(t.Context(), e.Key, e.Variant)
+		found := s.Get(t.Context(), e.Key, e.Variant())
 		if found.Entry == nil || !bytes.Equal(encode(found.Entry), encode(e)) {
 			t.Fatalf("%d bytes: found %v", e.Body.Size(), found.Entry)
 		}
@@ -362,7 +362,7 @@ func TestLarge(t *testing.T) {
 		for _, e := range []*cachestore.Entry{sized(entry("a", ""), size), sized(varied("b", "de", ""), size)} {
 			put(t, s, e)
 			same(e)
-			if found := small.Get(t.Context(), e.Key, e.Variant); (found.Entry != nil) != (size <= firstRead+1000) {
+			if found := small.Get(t.Context(), e.Key, e.Variant()); (found.Entry != nil) != (size <= firstRead+1000) {
 				t.Errorf("%d bytes: found %v by who takes %d", size, found.Entry, firstRead+1000)
 			}
 			want := error(nil)
@@ -763,7 +763,7 @@ func TestNamesRefused(t *testing.T) {
 	s := newStore(t, server.URL, Options{})
 	for _, names := range [][]string{{""}, {"a b"}, {"a,b"}, {"a\nm x"}, {"ä"}, {strings.Repeat("x", maxNames+1)}} {
 		e := varied("a", "v", "text")
-		e.VaryOn = names
+		e.Vary.On = names
 		if err := s.Put(t.Context(), e); !errors.Is(err, ErrNames) {
 			t.Errorf("%q: %v", names, err)
 		}
@@ -775,12 +775,12 @@ func TestNamesRefused(t *testing.T) {
 	s = newStore(t, server.URL, Options{MaxVariants: 256})
 	for n := range 256 {
 		e := varied("a", strconv.Itoa(n), strconv.Itoa(n))
-		e.VaryOn = []string{strings.Repeat(string(rune('a'+n%4)), maxNames)}
+		e.Vary.On = []string{strings.Repeat(string(rune('a'+n%4)), maxNames)}
 		put(t, s, e)
 	}
 	for n := range 300 {
 		e := varied("a", "refused"+strconv.Itoa(n), "")
-		e.VaryOn = []string{strings.Repeat("a", maxNames)}
+		e.Vary.On = []string{strings.Repeat("a", maxNames)}
 		if err := s.Put(t.Context(), e); !errors.Is(err, cachestore.ErrVariants) {
 			t.Fatal(err)
 		}
@@ -839,7 +839,7 @@ func BenchmarkStore(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	v.Variant = "1"
+	v.Vary = &cachestore.Vary{On: v.VaryOn(), Variant: "1"}
 	b.Run("put/variant", func(b *testing.B) {
 		for b.Loop() {
 			if err := s.Put(b.Context(), v); err != nil {
@@ -849,7 +849,7 @@ func BenchmarkStore(b *testing.B) {
 	})
 	b.Run("get/variant", func(b *testing.B) {
 		for b.Loop() {
-			if s.Get(b.Context(), v.Key, v.Variant).Entry == nil {
+			if s.Get(b.Context(), v.Key, v.Variant()).Entry == nil {
 				b.Fatal("missed")
 			}
 		}

@@ -30,10 +30,10 @@ func (m model) put(e *cachestore.Entry) error {
 		k = &modelKey{}
 		m[e.Key] = k
 	}
-	if newer(k.plain, e) || newer(k.variants[e.Variant], e) {
+	if newer(k.plain, e) || newer(k.variants[e.Variant()], e) {
 		return cachestore.ErrOlder
 	}
-	if e.Variant == "" {
+	if e.Variant() == "" {
 		for _, v := range k.variants {
 			if newer(v, e) {
 				return cachestore.ErrOlder
@@ -46,7 +46,7 @@ func (m model) put(e *cachestore.Entry) error {
 	if k.variants == nil {
 		k.variants = make(map[string]*cachestore.Entry)
 	}
-	k.variants[e.Variant] = e
+	k.variants[e.Variant()] = e
 	return nil
 }
 
@@ -62,16 +62,16 @@ func (m model) get(key cachestore.Key, variant string) *cachestore.Entry {
 }
 
 func (m model) delete(e *cachestore.Entry) {
-	if m.get(e.Key, e.Variant) != e {
+	if m.get(e.Key, e.Variant()) != e {
 		return
 	}
-	if e.Variant == "" {
+	if e.Variant() == "" {
 		m[e.Key].plain = nil
 		return
 	}
 	// A store may go on remembering how new the newest of the variants was, so the
 	// whole key is cleared together (by asTheModel).
-	delete(m[e.Key].variants, e.Variant)
+	delete(m[e.Key].variants, e.Variant())
 }
 
 func (u suite) asTheModel(t *testing.T, s cachestore.Store) {

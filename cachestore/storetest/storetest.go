@@ -83,12 +83,13 @@ func entry(key cachestore.Key, text string) *cachestore.Entry { return varied(ke
 func varied(key cachestore.Key, text, variant string, varyOn ...string) *cachestore.Entry {
 	e := &cachestore.Entry{
 		Key:      key,
-		Variant:  variant,
-		VaryOn:   varyOn,
 		Status:   http.StatusOK,
 		Received: began(),
 		Life:     cachestore.Life{Fresh: time.Hour},
 		Tags:     []uint32{1, 2, 3},
+	}
+	if variant != "" || varyOn != nil {
+		e.Vary = &cachestore.Vary{On: varyOn, Variant: variant}
 	}
 	e.Head = cachestore.NewHead(http.Header{
 		"Content-Type": {"text/plain"},
@@ -96,7 +97,7 @@ func varied(key cachestore.Key, text, variant string, varyOn ...string) *cachest
 		"Etag":         {strconv.Quote(text)},
 	})
 	half := []byte(strings.Repeat(text+";", 20))
-	e.Body = cachestore.NewBody(slices.Clip(half), []byte(fmt.Sprintf("%x/%x", key, e.Variant)))
+	e.Body = cachestore.NewBody(slices.Clip(half), []byte(fmt.Sprintf("%x/%x", key, e.Variant())))
 	return e
 }
 
@@ -108,7 +109,7 @@ func text(t *testing.T, e *cachestore.Entry) string {
 	if err != nil {
 		t.Fatalf("the head of an entry is damaged: %v", err)
 	}
-	want := strings.Repeat(said+";", 20) + fmt.Sprintf("%x/%x", e.Key, e.Variant)
+	want := strings.Repeat(said+";", 20) + fmt.Sprintf("%x/%x", e.Key, e.Variant())
 	if got := body(t, e); got != want {
 		t.Fatalf("entry %q has the body %q", said, got)
 	}
@@ -151,8 +152,8 @@ func finds(t *testing.T, s cachestore.Store, key cachestore.Key, variant, want s
 		return
 	case found.Marks == nil:
 		t.Fatal("an entry was found without marks")
-	case found.Entry.Key != key || found.Entry.Variant != variant:
-		t.Fatalf("asked for %q %q, found %q %q", key, variant, found.Entry.Key, found.Entry.Variant)
+	case found.Entry.Key != key || found.Entry.Variant() != variant:
+		t.Fatalf("asked for %q %q, found %q %q", key, variant, found.Entry.Key, found.Entry.Variant())
 	case text(t, found.Entry) != want:
 		t.Fatalf("found %q, not %q", text(t, found.Entry), want)
 	}
@@ -226,10 +227,9 @@ func olderIsRefused(t *testing.T, s cachestore.Store) {
 
 func wholeEntry(t *testing.T, s cachestore.Store) {
 	e := &cachestore.Entry{
-		Key:     key(1),
-		Variant: "\x02de\x00",
-		VaryOn:  []string{"accept-encoding", "accept-language"},
-		Status:  http.StatusNotFound,
+		Key:    key(1),
+		Vary:   &cachestore.Vary{On: []string{"accept-encoding", "accept-language"}, Variant: "\x02de\x00"},
+		Status: http.StatusNotFound,
 		Head: cachestore.NewHead(http.Header{
 			"Date":   {"Mon, 02 Jan 2006 15:04:05 GMT"},
 			"Link":   {"</a>; rel=preload", "</b>; rel=preload"},
@@ -250,12 +250,12 @@ func wholeEntry(t *testing.T, s cachestore.Store) {
 	if err := s.Put(background, e); err != nil {
 		t.Fatal(err)
 	}
-	got := s.Get(background, e.Key, e.Variant).Entry
+	got := s.Get(background, e.Key, e.Variant()).Entry
 	if got == nil {
 		t.Fatal("missed")
 	}
-	if got.Key != e.Key || got.Variant != e.Variant || !slices.Equal(got.VaryOn, e.VaryOn) {
-		t.Errorf("names: %q %q %q", got.Key, got.Variant, got.VaryOn)
+	if got.Key != e.Key || got.Variant() != e.Variant() || !slices.Equal(got.VaryOn(), e.VaryOn()) {
+		t.Errorf("names: %q %q %q", got.Key, got.Variant(), got.VaryOn())
 	}
 	if got.Status != e.Status || got.Life != e.Life || got.Sequence != e.Sequence || got.Rules != e.Rules || !slices.Equal(got.Tags, e.Tags) {
 		t.Errorf("fields: %+v", got)
@@ -561,8 +561,8 @@ func (u suite) allAtOnce(t *testing.T, s cachestore.Store) {
 						case found.Entry == nil:
 						case found.Marks == nil:
 							t.Error("an entry was found without marks")
-						case found.Entry.Key != k || found.Entry.Variant != variant:
-							t.Errorf("asked for %q %q, found %q %q", k, variant, found.Entry.Key, found.Entry.Variant)
+						case found.Entry.Key != k || found.Entry.Variant() != variant:
+							t.Errorf("asked for %q %q, found %q %q", k, variant, found.Entry.Key, found.Entry.Variant())
 						case !whole(found.Entry):
 							t.Errorf("found an entry that is not whole: %+v", found.Entry)
 						}
@@ -588,7 +588,7 @@ func whole(e *cachestore.Entry) bool {
 	var b strings.Builder
 	_, werr := e.Body.WriteTo(&b)
 	return err == nil && werr == nil &&
-		b.String() == strings.Repeat(said+";", 20)+fmt.Sprintf("%x/%x", e.Key, e.Variant)
+		b.String() == strings.Repeat(said+";", 20)+fmt.Sprintf("%x/%x", e.Key, e.Variant())
 }
 
 // newestStays races writers of one slot: whatever their order, the highest

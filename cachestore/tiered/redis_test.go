@@ -85,7 +85,7 @@ func (n *node) finds(t *testing.T, target, variant, want string) {
 
 func language(target, variant, body string, sequence uint64) *cachestore.Entry {
 	e := entry(target, body, sequence)
-	e.Variant, e.VaryOn = variant, []string{"accept-language"}
+	e.Vary = &cachestore.Vary{On: []string{"accept-language"}, Variant: variant}
 	return e
 }
 

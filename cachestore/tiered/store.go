@@ -244,7 +244,7 @@ func (s *Store) put(w *write) {
 // uncover deletes from memory what the entry has taken the place of. Memory could
 // not, and what it has would hide the shared tier's for as long as it is there.
 func (s *Store) uncover(e *cachestore.Entry) {
-	for _, variant := range []string{"", e.Variant} {
+	for _, variant := range []string{"", e.Variant()} {
 		old := s.options.Memory.Get(s.ctx, e.Key, variant).Entry
 		if old != nil && (old.Sequence < e.Sequence || old.Sequence == e.Sequence && !old.Received.After(e.Received)) {
 			s.options.Memory.Delete(s.ctx, old)

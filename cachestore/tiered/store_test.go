@@ -398,7 +398,7 @@ func TestNobodyJoinsALateLookUp(t *testing.T) {
 func TestAnotherVariantIsWritten(t *testing.T) {
 	variant := func(name string) *cachestore.Entry {
 		e := entry("/", name, 1)
-		e.Variant, e.VaryOn = name, []string{"accept-language"}
+		e.Vary = &cachestore.Vary{On: []string{"accept-language"}, Variant: name}
 		return e
 	}
 	far := &shared{Store: openMemory(t), get: make(chan struct{}), entered: make(chan struct{}, 1)}
