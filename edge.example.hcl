@@ -36,7 +36,8 @@ server {
   header_timeout = "10s"
 
   # How long a client may be silent in the middle of a request body, and what must come
-  # of it each second, over such a time. "0B" is no bound.
+  # of it each second, over such a time. "0B" is no bound. The origin hears of a request
+  # with a body of known length once so much of it has come, or all of it, or 16 KiB.
   body_timeout  = "30s"
   min_body_rate = "100B"
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"syscall"
 	"time"
 )
@@ -14,6 +15,7 @@ type Drips struct {
 	number int           // of each kind
 	every  time.Duration // how often each sends a byte
 	reopen bool          // one that is cut is followed by another
+	sink   *sink         // what they are clients of, when that is not the server
 
 	loop  *loop
 	began time.Time
@@ -36,6 +38,26 @@ func slowKinds(host string) []Drip {
 		{name: "slow bodies", text: head + "s", first: len(head)},
 	}
 }
+
+// sink lets the system take connections for it, and never looks at them. A client
+// that is slow with a sink gives the load generator the same work as one that is slow
+// with a server, and the server none. The generator cuts them itself, in its stead.
+type sink struct {
+	listener net.Listener
+	address  syscall.SockaddrInet4
+	deadline time.Duration // after which they are cut
+}
+
+func openSink(deadline time.Duration) (*sink, error) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	address, err := parseAddress(listener.Addr().String())
+	return &sink{listener, address, deadline}, err
+}
+
+func (s *sink) close() { s.listener.Close() }
 
 // drip is one of Drips.
 type drip struct {
@@ -76,7 +98,11 @@ func (d *Drips) end() {
 
 func (d *Drips) start(one *drip) (err error) {
 	one.opened, one.sent = time.Since(d.began), d.kinds[one.kind].first
-	if one.fd, err = d.loop.open(one); err != nil {
+	to := &d.loop.address
+	if d.sink != nil {
+		to = &d.sink.address
+	}
+	if one.fd, err = d.loop.connect(one, to); err != nil {
 		return fmt.Errorf("open a slow connection: %w", err)
 	}
 	_, err = syscall.Write(one.fd, []byte(d.kinds[one.kind].text[:one.sent]))
@@ -90,6 +116,9 @@ func (d *Drips) send() error {
 		one := d.open[0]
 		d.open = append(d.open[1:], one)
 		one.due += d.every
+		if d.sink != nil && one.fd != 0 && now-one.opened >= d.sink.deadline {
+			d.cut(one)
+		}
 		if one.fd == 0 {
 			if !d.reopen {
 				continue
@@ -120,8 +149,12 @@ func (d *Drips) heard(one *drip) error {
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) || err == nil && n > 0 {
 		return nil
 	}
+	d.cut(one)
+	return nil
+}
+
+func (d *Drips) cut(one *drip) {
 	d.cuts[one.kind] = append(d.cuts[one.kind], time.Since(d.began)-one.opened)
 	d.loop.drop(one.fd)
 	one.fd = 0
-	return nil
 }

@@ -18,17 +18,27 @@ type loop struct {
 }
 
 func newLoop(address string) (*loop, error) {
-	at, err := netip.ParseAddrPort(address)
+	at, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{address: syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, owners: map[int]any{}}
+	l := &loop{address: at, owners: map[int]any{}}
 	l.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	return l, os.NewSyscallError("epoll_create1", err)
 }
 
-// open connects, for an owner that is told when something comes.
-func (l *loop) open(owner any) (fd int, err error) {
+func parseAddress(address string) (syscall.SockaddrInet4, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return syscall.SockaddrInet4{}, err
+	}
+	return syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, nil
+}
+
+// open connects to the server, for an owner that is told when something comes.
+func (l *loop) open(owner any) (fd int, err error) { return l.connect(owner, &l.address) }
+
+func (l *loop) connect(owner any, to *syscall.SockaddrInet4) (fd int, err error) {
 	fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, os.NewSyscallError("socket", err)
@@ -37,7 +47,7 @@ func (l *loop) open(owner any) (fd int, err error) {
 	timeout := syscall.NsecToTimeval(patience.Nanoseconds())
 	if err := errors.Join(
 		syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &timeout),
-		syscall.Connect(fd, &l.address),
+		syscall.Connect(fd, to),
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
 		syscall.SetNonblock(fd, true),
 		syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP, Fd: int32(fd)}),

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"edge/integration/bench/process"
 )
 
 // settle is how long slow clients may take to be let in, or to be forgotten, before a
@@ -26,7 +28,7 @@ type Slow struct {
 func (s Slow) Name() string { return s.name }
 
 func (s Slow) need() Need {
-	return Need{Keys: s.objects.keys, Connections: 2*s.connections + 3*s.number, Deadline: s.deadline}
+	return Need{Keys: s.objects.keys, Connections: 2*s.connections + 5*s.number, Deadline: s.deadline}
 }
 
 func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
@@ -34,7 +36,11 @@ func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 	if err != nil {
 		return nil, err
 	}
-	without, with := make([]tail, len(ready)), make([]tail, len(ready))
+	var tails [beside + 1][]tail
+	var cpu [len(tails)][]time.Duration // that the server has used
+	for k := range tails {
+		tails[k], cpu[k] = make([]tail, len(ready)), make([]time.Duration, len(ready))
+	}
 	cut := make([][]string, len(ready))
 	for i, runner := range ready {
 		if cut[i], err = s.watch(ctx, runner); err != nil {
@@ -44,39 +50,82 @@ func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 	for n := range b.turns() {
 		for i := range ready {
 			i = (i + n) % len(ready)
-			for k := range 2 {
-				t, drips := &without[i], (*Drips)(nil)
-				if (k+n)%2 == 1 {
-					t, drips = &with[i], &Drips{kinds: slowKinds(ready[i].Address), number: s.number, every: time.Second, reopen: true}
-				}
-				pace := s.pace(ready[i], settle+turn, drips)
-				pace.settle = settle
-				times, err := pace.run(ctx)
+			for k := range tails {
+				k = (k + n) % len(tails)
+				times, used, err := s.turn(ctx, ready[i], k)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", ready[i].Name, err)
 				}
-				t.take(times)
+				tails[k][i].take(times)
+				cpu[k][i] += used
 			}
 		}
 		fmt.Fprintf(os.Stderr, "%s, turn %d of %d\n", s.name, n+1, b.turns())
 	}
 	t := Table{
-		Title: fmt.Sprintf("%s, %d of each kind beside %.0f hits/s, deadlines of %v, %d turns of %v with them and without",
+		Title: fmt.Sprintf("%s, %d of each kind beside %.0f hits/s, deadlines of %v, %d turns of %v each",
 			s.name, s.number, s.rate, s.deadline, b.turns(), turn),
-		Columns: []string{"peer", "p99 without", "p99 with", "ratio", "noise"},
+		Columns: []string{"peer", "p99 without", "elsewhere", "beside", "of without", "of elsewhere", "noise", "core used without", "beside"},
 		Notes:   notes,
 	}
 	for _, kind := range slowKinds("") {
 		t.Columns = append(t.Columns, kind.name+" cut after")
 	}
 	for i, runner := range ready {
-		p := median(without[i].p99, same)
-		q := median(with[i].p99, same)
-		t.Rows = append(t.Rows, append([]string{runner.Name, micros(p), micros(q),
-			fmt.Sprintf("%.2f", float64(q)/float64(p)), fmt.Sprintf("%.2f", noise(without[i].p99))}, cut[i]...))
+		var p99 [len(tails)]time.Duration
+		for k := range tails {
+			p99[k] = median(tails[k][i].p99, same)
+		}
+		t.Rows = append(t.Rows, append([]string{runner.Name, micros(p99[without]), micros(p99[elsewhere]), micros(p99[beside]),
+			fmt.Sprintf("%.2f", float64(p99[beside])/float64(p99[without])),
+			fmt.Sprintf("%.2f", float64(p99[beside])/float64(p99[elsewhere])),
+			fmt.Sprintf("%.2f", max(noise(tails[without][i].p99), noise(tails[elsewhere][i].p99))),
+			s.core(b, cpu[without][i]), s.core(b, cpu[beside][i])}, cut[i]...))
 	}
-	t.Notes = append(t.Notes, "noise is the same ratio between the turns without them that have even and odd numbers, the larger by the smaller: no smaller effect can be seen")
+	t.Notes = append(t.Notes, "elsewhere: the same slow clients, sent by the same thread, but to a socket that nobody reads from. What they cost beside that is the server's",
+		"noise is the same ratio between the turns of a kind that have even and odd numbers, the larger by the smaller: no smaller effect can be seen")
 	return []Table{t}, nil
+}
+
+// What kinds of turns there are: without slow clients, with those of a sink, and with
+// those of the server.
+const (
+	without = iota
+	elsewhere
+	beside
+)
+
+// core tells how much of its core a server used in all turns of a kind.
+func (s Slow) core(b *Bench, used time.Duration) string {
+	return fmt.Sprintf("%.1f %%", 100*used.Seconds()/(float64(b.turns())*(settle+turn).Seconds()))
+}
+
+// turn is one turn of a kind. It returns how long requests took, and what the server
+// has used of its processor meanwhile.
+func (s Slow) turn(ctx context.Context, runner Runner, kind int) (times []time.Duration, used time.Duration, err error) {
+	drips := &Drips{kinds: slowKinds(runner.Address), number: s.number, every: time.Second, reopen: true}
+	switch kind {
+	case without:
+		drips = nil
+	case elsewhere:
+		sink, err := openSink(s.deadline)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer sink.close()
+		drips.sink = sink
+	}
+	pace := s.pace(runner, settle+turn, drips)
+	pace.settle = settle
+	before, err := process.CPUTime(runner.PID())
+	if err != nil {
+		return nil, 0, err
+	}
+	if times, err = pace.run(ctx); err != nil {
+		return nil, 0, err
+	}
+	after, err := process.CPUTime(runner.PID())
+	return times, after - before, err
 }
 
 func (s Slow) pace(runner Runner, span time.Duration, drips *Drips) Pace {

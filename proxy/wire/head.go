@@ -178,6 +178,7 @@ const (
 	ReasonChunk          = "chunk"           // a chunked body that is malformed
 	ReasonConnections    = "connections"     // too many of one client
 	ReasonHeadTimeout    = "head-timeout"    // a head that did not end in time
+	ReasonBodyTimeout    = "body-timeout"    // a body whose first bytes did not come in time
 	ReasonDescriptors    = "descriptors"     // none is left for a connection of net/http's
 )
 
@@ -186,7 +187,7 @@ const (
 func Reasons() []string {
 	return []string{ReasonRequestLine, ReasonMethod, ReasonTarget, ReasonTargetTooLong, ReasonVersion, ReasonLineEnd,
 		ReasonFoldedLine, ReasonFieldName, ReasonFieldValue, ReasonHost, ReasonLength, ReasonTransferCoding, ReasonFraming,
-		ReasonExpectation, ReasonHeadTooLarge, ReasonTooManyFields, ReasonChunk, ReasonConnections, ReasonHeadTimeout, ReasonDescriptors}
+		ReasonExpectation, ReasonHeadTooLarge, ReasonTooManyFields, ReasonChunk, ReasonConnections, ReasonHeadTimeout, ReasonBodyTimeout, ReasonDescriptors}
 }
 
 var (
@@ -209,6 +210,7 @@ var (
 	largeHead      = &Refusal{http.StatusRequestHeaderFieldsTooLarge, ReasonHeadTooLarge, "The request's header fields are too large."}
 	manyFields     = &Refusal{http.StatusRequestHeaderFieldsTooLarge, ReasonTooManyFields, "The request has too many header fields."}
 	lateHead       = &Refusal{0, ReasonHeadTimeout, ""}
+	lateBody       = &Refusal{http.StatusRequestTimeout, ReasonBodyTimeout, "The request body did not arrive in time."}
 	noRoom         = &Refusal{http.StatusServiceUnavailable, ReasonDescriptors, "Too many connections are open."}
 	tooMany        = &Refusal{0, ReasonConnections, ""}
 )
@@ -597,6 +599,16 @@ func sameAuthority(authority, host, target string) bool {
 		port = ":443"
 	}
 	return strings.EqualFold(strings.TrimSuffix(authority, port), strings.TrimSuffix(host, port))
+}
+
+// heldBack returns how many bytes of the body are waited for here, when most is what
+// they may be. A body of unknown length may be a stream, whose other end has to see
+// each byte as it comes, and a client that expects to be told to go on sends none.
+func (r *Request) heldBack(most int) int {
+	if r.body != lengthy || r.Has&Expect != 0 {
+		return 0
+	}
+	return int(min(r.length, int64(most)))
 }
 
 // plain reports whether the request may be answered at the door: a GET or HEAD of a

@@ -366,7 +366,8 @@ func TestReasons(t *testing.T) {
 	if slices.Sort(reasons); len(slices.Compact(slices.Clone(reasons))) != len(reasons) {
 		t.Errorf("twice in %q", reasons)
 	}
-	seen := map[string]bool{ReasonChunk: true, ReasonConnections: true, ReasonHeadTimeout: true, ReasonDescriptors: true} // elsewhere
+	seen := map[string]bool{ReasonChunk: true, ReasonConnections: true, ReasonHeadTimeout: true,
+		ReasonBodyTimeout: true, ReasonDescriptors: true} // elsewhere
 	for _, test := range heads {
 		if test.want != nil {
 			seen[test.want.Reason] = true

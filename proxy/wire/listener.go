@@ -29,8 +29,16 @@ type Options struct {
 	Limits Limits // of each head; a zero Head is 1 MiB
 
 	Head    time.Duration // for a head to arrive once its first byte has; zero is no bound
+	Body    time.Duration // for the bytes of a body that are held to arrive, once its head has; zero is no bound
 	Idle    time.Duration // between requests, as long as none goes on to net/http, which has its own; zero is no bound
 	Silence time.Duration // for a write of which the client takes nothing; zero is no bound
+
+	// Hold is how many bytes of a body must have come before its request goes on to
+	// net/http, or all of it, if it is shorter. Until then a client that sends them one
+	// by one costs a descriptor and these bytes, and nobody further on hears of it. It
+	// holds for bodies of a known length, on connections between whose requests a loop
+	// of the Listener waits. Zero holds none.
+	Hold int
 
 	PerClient int                   // connections of one client's address, IPv6 addresses by /64; zero is no bound
 	Exempt    func(netip.Addr) bool // peers that speak for many clients; nil is none

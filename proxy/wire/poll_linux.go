@@ -33,7 +33,7 @@ type loop struct {
 
 	mu      sync.Mutex
 	box     []*client // guarded by mu: connections that are new to the loop
-	hushed  bool      // guarded by mu: no connections are to be accepted
+	hushed  bool      // guarded by mu: no connections are to be accepted, and no bodies to be held
 	closing bool      // guarded by mu: idle connections are to be closed
 	cutting bool      // guarded by mu: all connections are to be closed
 	stopped bool      // guarded by mu: the loop has ended
@@ -49,6 +49,7 @@ type loop struct {
 	soonest   time.Time          // before this none of them passes; zero: none is set
 	alarm     time.Time          // when the wait for events ends by itself; zero: never
 	late      []*client          // to be closed by and by, since their time has passed
+	hasty     bool               // hushed has been seen: no body is held any more
 	drained   bool               // closing has been seen
 	cut       bool               // an answer was cut off; to be read when the loop has ended
 	ready     int                // how many of events there are, when they were waited for
@@ -72,7 +73,7 @@ type client struct {
 	due     time.Time      // when it is closed unless something happens; zero is never
 	mode    mode
 	closes  bool // once out has gone
-	left    int  // bytes to read at most while draining
+	left    int  // bytes to read at most while draining, or still to come while holding
 }
 
 func (c *client) remote() string {
@@ -88,6 +89,7 @@ type mode uint8
 const (
 	resting  mode = iota // the next request
 	heading              // the rest of a head
+	holding              // the first bytes of a body
 	taking               // to take what is to be sent
 	draining             // to end, after it was refused
 )
@@ -152,14 +154,16 @@ func (ls *loops) open(l *Listener) (err error) {
 
 func (ls *loops) running() bool { return ls.all != nil }
 
-// hush stops accepting, and returns when that is so.
+// hush stops accepting, and returns when that is so. What is held goes on to net/http,
+// which is going to wait for the requests that it has and for no others.
 func (ls *loops) hush() {
 	if ls.all == nil {
 		return
 	}
-	first := ls.all[0]
-	first.tell(func() { first.hushed = true })
-	<-first.quiet
+	for _, lp := range ls.all {
+		lp.tell(func() { lp.hushed = true })
+	}
+	<-ls.all[0].quiet
 }
 
 // close has the loops close what is idle.
@@ -379,6 +383,8 @@ func (lp *loop) serve(fd int) {
 		lp.send(c)
 	case c.mode == draining:
 		lp.discard(c)
+	case c.mode == holding:
+		lp.hoard(c)
 	default:
 		lp.read(c)
 	}
@@ -400,6 +406,10 @@ func (lp *loop) open() {
 		syscall.Close(lp.accepting)
 		lp.accepting, lp.resting = -1, time.Time{}
 		close(lp.quiet)
+	}
+	if hushed && !lp.hasty {
+		lp.hasty = true
+		lp.letGo()
 	}
 	for _, c := range box {
 		lp.take(c)
@@ -557,7 +567,7 @@ func (lp *loop) work(c *client, in []byte) {
 			return
 		case o.Answer == nil || !a.plain() || !lp.ask(a):
 			if lp.keep(c, in); lp.flush(c) {
-				lp.handOver(c)
+				lp.part(c, n+a.heldBack(o.Hold))
 			}
 			return
 		}
@@ -570,6 +580,40 @@ func (lp *loop) work(c *client, in []byte) {
 		in = in[n:]
 	}
 	lp.wind(c, nil, false)
+}
+
+// part ends the loop's part in a request of which so many bytes must have come.
+func (lp *loop) part(c *client, need int) {
+	if len(c.in) >= need || lp.hasty {
+		lp.handOver(c)
+		return
+	}
+	c.mode, c.left, c.due = holding, need-len(c.in), lp.after(lp.listener.options.Body)
+}
+
+// hoard reads what has come of a body that is held.
+func (lp *loop) hoard(c *client) {
+	n, errno := sysRead(c.fd, lp.in)
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		return
+	case n <= 0:
+		lp.close(c)
+		return
+	}
+	c.in = append(c.in, lp.in[:n]...)
+	if c.left -= n; c.left <= 0 {
+		lp.handOver(c)
+	}
+}
+
+// letGo hands on all that is held.
+func (lp *loop) letGo() {
+	for _, c := range lp.clients {
+		if c.mode == holding {
+			lp.handOver(c)
+		}
+	}
 }
 
 // wind ends a turn of work: what was gathered goes out, and the client waits for its
@@ -862,8 +906,13 @@ func (lp *loop) expire() {
 		if lp.clients[c.fd] != c || c.due.IsZero() || lp.now.Before(c.due) {
 			continue // gone, or heard of
 		}
-		if c.mode == heading {
+		switch c.mode {
+		case heading:
 			lp.listener.refused(c.remote(), lateHead)
+		case holding:
+			lp.out = lp.out[:0] // what is there was for somebody who has gone
+			lp.refuse(c, lateBody)
+			continue
 		}
 		lp.close(c)
 	}

@@ -6,8 +6,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -347,6 +349,115 @@ func TestLoopSilence(t *testing.T) {
 	if n, err := io.Copy(io.Discard, io.LimitReader(r, 1<<20)); n != 1<<20 || err != nil {
 		t.Errorf("%d bytes and %v", n, err)
 	}
+}
+
+const post = "POST /slow HTTP/1.1\r\nHost: a\r\n"
+
+// heard has all loops of s read what was sent to them before it is called.
+func heard(t *testing.T, s *server) {
+	t.Helper()
+	for range s.door.loops.all {
+		c, r := dial(t, s.address) // each loop gets one
+		io.WriteString(c, "GET /quick/heard HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "GET", "door: GET /quick/heard ")
+		c.Close()
+	}
+}
+
+// TestBodiesAreHeld: nobody hears of a request before enough of its body has come, or
+// all of it.
+func TestBodiesAreHeld(t *testing.T) {
+	for name, test := range map[string]struct {
+		length int
+		bytes  string // that come one by one while it is held
+		rest   string
+	}{
+		"whole":            {3, "ab", "c"},
+		"nothing yet":      {1, "", "a"},
+		"enough":           {20, "1234567", "8901234567890"},
+		"more than enough": {20, "1", "2345678901234567890"},
+		"another behind":   {3, "a", "bcGET /quick/2 HTTP/1.1\r\nHost: a\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, listenTCP(t), Options{})
+			c, r := dial(t, s.address)
+			io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n"+post+fmt.Sprintf("Content-Length: %d\r\n\r\n", test.length))
+			expect(t, r, "GET", "door: GET /quick/1 ")
+			for _, b := range []byte(test.bytes) {
+				c.Write([]byte{b})
+				heard(t, s)
+			}
+			heard(t, s)
+			if n := s.door.away.Load(); n != 0 {
+				t.Fatal("the request has gone on")
+			}
+			io.WriteString(c, test.rest)
+			expect(t, r, "POST", "house("+(test.bytes + test.rest)[:test.length]+"): POST /slow ")
+			if name == "another behind" {
+				expect(t, r, "GET", "door: GET /quick/2 ")
+			}
+		})
+	}
+}
+
+// TestBodiesAreNotHeld: a body that may be a stream is one, and a client that expects
+// an answer before it sends the body gets it.
+func TestBodiesAreNotHeld(t *testing.T) {
+	for name, test := range map[string]struct{ first, rest string }{
+		"chunked":  {"Transfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n0\r\n\r\n"},
+		"expected": {"Content-Length: 1\r\nExpect: 100-continue\r\n\r\n", "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, listenTCP(t), Options{})
+			c, r := dial(t, s.address)
+			io.WriteString(c, post+test.first)
+			until(t, func() bool { return s.slow.Load() == 1 })
+			if name == "expected" {
+				if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != http.StatusContinue {
+					t.Fatalf("got %v and %v", res, err)
+				}
+			}
+			io.WriteString(c, test.rest)
+			expect(t, r, "POST", "house(a): POST /slow ")
+		})
+	}
+}
+
+// TestHeldBodiesEnd: one that does not come in time is refused, what its client had
+// asked before is answered, and a client that leaves is forgotten.
+func TestHeldBodiesEnd(t *testing.T) {
+	s := serve(t, listenTCP(t), Options{Body: 500 * time.Millisecond})
+	c, r := dial(t, s.address)
+	gone, _ := dial(t, s.address)
+	io.WriteString(gone, post+"Content-Length: 3\r\n\r\na")
+	io.WriteString(c, "GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n"+post+"Content-Length: 3\r\n\r\na")
+	heard(t, s)
+	gone.Close()
+	expect(t, r, "GET", "door: GET /quick/1 ")
+	expectRefusal(t, r, lateBody)
+	c.Close()
+	until(t, func() bool { return s.door.Connections() == 0 })
+	if got := s.reasons(); !slices.Equal(got, []string{ReasonBodyTimeout}) || s.slow.Load() != 0 {
+		t.Errorf("refused for %q, and %d went on", got, s.slow.Load())
+	}
+}
+
+// TestHushLetsGo: what is held when a server begins to end goes on to net/http, which
+// waits for it, and so does what comes later.
+func TestHushLetsGo(t *testing.T) {
+	s := serve(t, listenTCP(t), Options{})
+	c, r := dial(t, s.address)
+	later, rl := dial(t, s.address)
+	io.WriteString(c, post+"Content-Length: 3\r\n\r\na")
+	heard(t, s)
+	s.door.Hush()
+	until(t, func() bool { return s.slow.Load() == 1 })
+	io.WriteString(later, post+"Content-Length: 3\r\n\r\na")
+	until(t, func() bool { return s.slow.Load() == 2 })
+	io.WriteString(c, "bc")
+	expect(t, r, "POST", "house(abc): POST /slow ")
+	io.WriteString(later, "bc")
+	expect(t, rl, "POST", "house(abc): POST /slow ")
 }
 
 // TestHushIsDone: when Hush has returned, no connection is accepted any more, and

@@ -54,6 +54,8 @@ type server struct {
 	refused []string // guarded by mu: reasons
 }
 
+const held = 8 // Options.Hold of a server
+
 // serve starts a server on l, and ends it with the test.
 func serve(t *testing.T, l net.Listener, o Options) *server {
 	t.Helper()
@@ -67,6 +69,9 @@ func start(t *testing.T, l net.Listener, o Options) *server {
 	s := &server{address: l.Addr().String(), gate: make(chan struct{}), served: make(chan struct{})}
 	if o.Answer == nil {
 		o.Answer = s.answer
+	}
+	if o.Hold == 0 {
+		o.Hold = held
 	}
 	o.Answered = func(a *Answer, written int64) { s.answered.Add(1) }
 	o.Refused = func(remote string, no *Refusal) {

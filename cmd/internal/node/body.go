@@ -16,7 +16,7 @@ func boundBodies(next http.Handler, silence time.Duration, rate int64) http.Hand
 	if silence <= 0 {
 		return next
 	}
-	quota := max(1, int64(float64(rate)*silence.Seconds()))
+	quota := bodyQuota(silence, rate)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == http.NoBody {
 			next.ServeHTTP(w, r)
@@ -33,6 +33,15 @@ func boundBodies(next http.Handler, silence time.Duration, rate int64) http.Hand
 		r.Body = body
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bodyQuota is how many bytes of a body must come in each window; zero, when windows
+// are not bounded.
+func bodyQuota(silence time.Duration, rate int64) int64 {
+	if silence <= 0 {
+		return 0
+	}
+	return max(1, int64(float64(rate)*silence.Seconds()))
 }
 
 // clientBody is a request body whose reads end when it comes too slowly. Only the

@@ -84,6 +84,8 @@ func (n *Node) doorOptions() wire.Options {
 		},
 		Head:      limits.HeaderTimeout,
 		Idle:      limits.IdleTimeout,
+		Body:      limits.BodyTimeout,
+		Hold:      int(min(bodyQuota(limits.BodyTimeout, limits.MinBodyRate), mostHeld)),
 		Silence:   limits.WriteTimeout,
 		PerClient: limits.ConnectionsPerClient,
 		Exempt:    func(peer netip.Addr) bool { return contains(n.trusted, peer) },
@@ -93,6 +95,10 @@ func (n *Node) doorOptions() wire.Options {
 	}
 	return o
 }
+
+// mostHeld bounds what a body that is held may take of memory. It is what a large body
+// brings with its first packets.
+const mostHeld = 16 << 10
 
 // serve starts the accept loops.
 func (n *Node) serve() {
