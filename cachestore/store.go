@@ -26,7 +26,8 @@ type Store interface {
 	// of its key, and the other way round. An entry of no remaining use still takes
 	// its place in the order, but leaves the slot empty. Put returns nil when the
 	// entry was taken, ErrTooLarge, ErrVariants or ErrOlder when it was not; tiers
-	// may add errors of their own. The entry must not change afterwards.
+	// may add errors of their own. The entry must not change afterwards; what Get
+	// returns later may be a copy of it.
 	Put(ctx context.Context, e *Entry) error
 
 	// Delete removes exactly this entry, known by its key, variant, Sequence and

@@ -114,6 +114,17 @@ type slot struct {
 	vary  *vary // nil for an entry without Vary
 }
 
+// newSlot returns a slot with a copy of the entry right behind it: who comes to read
+// the one has then waited for most of the other.
+func newSlot(e *cachestore.Entry, cost int64, v *vary) *slot {
+	both := &struct {
+		slot
+		entry cachestore.Entry
+	}{entry: *e}
+	both.slot.entry, both.cost, both.vary = &both.entry, cost, v
+	return &both.slot
+}
+
 // vary is what the slots of an index and of its variants have beside the others.
 type vary struct {
 	index  *index    // itself, or the one that a variant belongs to
@@ -163,6 +174,9 @@ func (s *Store) Peek(key cachestore.Key, variant string) cachestore.Found {
 func (s *Store) find(key cachestore.Key, variant string, look func(*Store, id) *slot) cachestore.Found {
 	primary := s.hash.primary(key)
 	at := look(s, primary)
+	if at != nil && at.entry != nil {
+		at.entry.Touch()
+	}
 	if at == nil || !at.holds(key, "") {
 		return cachestore.Found{}
 	}
@@ -238,7 +252,7 @@ func (s *Store) putPlain(primary id, e *cachestore.Entry, cost int64) error {
 	if old != nil && old.holds(e.Key, "") && old.stamp().after(stampOf(e)) {
 		return cachestore.ErrOlder
 	}
-	if err := s.place(primary, &slot{entry: e, cost: cost}); err != nil {
+	if err := s.place(primary, newSlot(e, cost, nil)); err != nil {
 		return err
 	}
 	if old != nil && old.entry == nil {

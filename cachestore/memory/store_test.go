@@ -63,7 +63,7 @@ func TestStoreCrowded(t *testing.T) {
 			last := sized(1, 100)
 			put(t, s, last)
 			// Ristretto refuses a name that shares half of its hash with what it holds.
-			if got := s.Get(t.Context(), last.Key, "").Entry; got != nil && got != last {
+			if got := s.Get(t.Context(), last.Key, "").Entry; got != nil && !same(got, last) {
 				t.Error("found what was there before the last put")
 			}
 		})
@@ -326,7 +326,7 @@ func TestSweep(t *testing.T) {
 		if stats.Entries != 1 || stats.Expired != 5000 || stats.Bytes != kept.Cost() || stats.Pending != 0 {
 			t.Errorf("%+v", stats)
 		}
-		if s.Get(t.Context(), kept.Key, "").Entry != kept {
+		if !same(s.Get(t.Context(), kept.Key, "").Entry, kept) {
 			t.Error("missed what is of use")
 		}
 	})
@@ -352,7 +352,7 @@ func TestExpiry(t *testing.T) {
 		again := sized(1, 50_000)
 		put(t, s, again)
 		synctest.Wait()
-		if s.Get(t.Context(), short.Key, "").Entry != again || s.Stats().Bytes != again.Cost() {
+		if !same(s.Get(t.Context(), short.Key, "").Entry, again) || s.Stats().Bytes != again.Cost() {
 			t.Errorf("%+v", s.Stats())
 		}
 	})

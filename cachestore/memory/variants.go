@@ -87,7 +87,7 @@ func (s *Store) putVariant(primary id, e *cachestore.Entry, cost int64) error {
 	}
 	m.last.Store(now.UnixNano())
 	m.varyOn = e.VaryOn()
-	if err := s.place(m.id, &slot{entry: e, cost: cost, vary: &vary{index: x, member: m}}); err != nil {
+	if err := s.place(m.id, newSlot(e, cost, &vary{index: x, member: m})); err != nil {
 		return err
 	}
 	s.relist(x, lists)
