@@ -134,18 +134,13 @@ func TestRepliesAreNoFailures(t *testing.T) {
 func TestCommandsCounted(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	c := open(t, Options{URL: s.URL})
+	// A clock that is an hour off shows when the look at the server is over that
+	// follows the first contact.
+	c := open(t, Options{URL: s.URL, Now: func() time.Time { return time.Now().Add(time.Hour) }})
 	if err := ping(c); !errors.Is(err, redis.Nil) {
 		t.Fatal(err)
 	}
-	// The first contact is followed by a look at the server, and the handshake of
-	// its connection.
-	for last := c.Commands(); ; last = c.Commands() {
-		time.Sleep(20 * time.Millisecond)
-		if c.Commands() == last {
-			break
-		}
-	}
+	await(t, c, "the look at Redis", func(s State) bool { return s.Skew != 0 })
 	before := c.Commands()
 	err := c.Do(t.Context(), time.Second, func(ctx context.Context, client redis.UniversalClient) error {
 		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
