@@ -37,7 +37,8 @@ server {
 
   # How long a client may be silent in the middle of a request body, and what must come
   # of it each second, over such a time. "0B" is no bound. The origin hears of a request
-  # with a body of known length once so much of it has come, or all of it, or 16 KiB.
+  # once so much of its body has come, or all of it, or 16 KiB; of a chunked one at once,
+  # and of one whose client expects "100 Continue".
   body_timeout  = "30s"
   min_body_rate = "100B"
 

@@ -175,15 +175,12 @@ func DecodeEntry(b []byte) (e *Entry, generation [16]byte, position uint64, err 
 	// Key, variant and names outlive the entry in tables of the memory tier: each
 	// has its own memory.
 	e.Key = Key(r.field())
-	vary := Vary{Variant: r.field()}
-	if n := r.count(1); n > 0 {
-		vary.On = make([]string, n)
-		for i := range vary.On {
-			vary.On[i] = r.field()
-		}
+	variant, on := r.field(), make([]string, r.count(1))
+	for i := range on {
+		on[i] = r.field()
 	}
-	if vary.Variant != "" || vary.On != nil {
-		e.Vary = &vary
+	if variant != "" || len(on) > 0 {
+		e.Vary = &Vary{On: on, Variant: variant}
 	}
 	if n := r.count(4); n > 0 {
 		e.Tags = make([]uint32, n)
@@ -195,7 +192,7 @@ func DecodeEntry(b []byte) (e *Entry, generation [16]byte, position uint64, err 
 	body := make([]byte, len(r.rest)) // a clone may have room to spare, for ever unused
 	copy(body, r.rest)
 	e.Body = NewBody(body)
-	if r.bad || flags > 3 || e.Status < minStatus || e.Status > maxStatus || e.Key == "" || !e.Vary.Whole() {
+	if r.bad || flags > 3 || e.Status < minStatus || e.Status > maxStatus || e.Key == "" || !e.Vary.Valid() {
 		return nil, generation, 0, fmt.Errorf("%w: its fields are wrong", ErrDamaged)
 	}
 	return e, generation, position, nil

@@ -33,8 +33,8 @@ type Vary struct {
 	Variant string   // identifies the values that those fields had; never empty
 }
 
-// Whole reports whether v says all that it must. A nil v does.
-func (v *Vary) Whole() bool { return v == nil || len(v.On) > 0 && v.Variant != "" }
+// Valid reports whether v says all that it must. A nil v does.
+func (v *Vary) Valid() bool { return v == nil || len(v.On) > 0 && v.Variant != "" }
 
 func (v *Vary) cost() int64 {
 	if v == nil {

@@ -145,7 +145,7 @@ func (q *question) alreadyThere(ctx context.Context) (e *cachestore.Entry, varyO
 		varyOn = found.VaryOn[0]
 		found = q.h.Cache.near(ctx, q.key, rfc9111.Variant(varyOn, q.header))
 	}
-	e = found.Entry
+	e = found.Entry // news unless it is what the look-up found, in the same place
 	if e == nil || e == q.stored || found.Suspect || e.Rules != q.h.Rules.Digest || !q.h.Cache.Ledger.Trusted() ||
 		q.h.Cache.Ledger.Judge(e, e.Sequence) != (cachestore.Verdict{}) {
 		return nil, varyOn

@@ -218,7 +218,7 @@ func (at *slot) found(now time.Time) cachestore.Found {
 // of no use any more takes its place in the order like any other, but leaves the
 // slot empty.
 func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
-	if !e.Vary.Whole() {
+	if !e.Vary.Valid() {
 		panic("memory: an entry has a variant exactly when it varies")
 	}
 	cost := e.Cost()

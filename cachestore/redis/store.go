@@ -323,7 +323,7 @@ func (s *Store) countMiss(ctx context.Context, l *look, cause error) {
 // Put implements cachestore.Store. Beside the errors named there it returns
 // ErrUnshared, ErrNames, and those of the connection.
 func (s *Store) Put(ctx context.Context, e *cachestore.Entry) error {
-	if !e.Vary.Whole() {
+	if !e.Vary.Valid() {
 		panic("redis: an entry has a variant exactly when it varies")
 	}
 	s.counts.puts.Add(1)

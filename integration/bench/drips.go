@@ -9,12 +9,11 @@ import (
 )
 
 // Drips are clients that send a byte now and then, and never come to an end. They
-// keep to the loop of a Pace.
+// keep to the loop of a Pace. One that is cut is not followed by another.
 type Drips struct {
 	kinds  []Drip
 	number int           // of each kind
 	every  time.Duration // how often each sends a byte
-	reopen bool          // one that is cut is followed by another
 	sink   *sink         // what they are clients of, when that is not the server
 
 	loop  *loop
@@ -41,20 +40,23 @@ func slowKinds(host string) []Drip {
 
 // sink lets the system take connections for it, and never looks at them. A client
 // that is slow with a sink gives the load generator the same work as one that is slow
-// with a server, and the server none. The generator cuts them itself, in its stead.
+// with a server, and the server none.
 type sink struct {
 	listener net.Listener
 	address  syscall.SockaddrInet4
-	deadline time.Duration // after which they are cut
 }
 
-func openSink(deadline time.Duration) (*sink, error) {
+func openSink() (*sink, error) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	address, err := parseAddress(listener.Addr().String())
-	return &sink{listener, address, deadline}, err
+	if err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return &sink{listener, address}, nil
 }
 
 func (s *sink) close() { s.listener.Close() }
@@ -116,16 +118,8 @@ func (d *Drips) send() error {
 		one := d.open[0]
 		d.open = append(d.open[1:], one)
 		one.due += d.every
-		if d.sink != nil && one.fd != 0 && now-one.opened >= d.sink.deadline {
-			d.cut(one)
-		}
 		if one.fd == 0 {
-			if !d.reopen {
-				continue
-			}
-			if err := d.start(one); err != nil {
-				return err
-			}
+			continue
 		}
 		text := d.kinds[one.kind].text
 		at := min(one.sent, len(text)-1)
@@ -149,12 +143,8 @@ func (d *Drips) heard(one *drip) error {
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) || err == nil && n > 0 {
 		return nil
 	}
-	d.cut(one)
-	return nil
-}
-
-func (d *Drips) cut(one *drip) {
 	d.cuts[one.kind] = append(d.cuts[one.kind], time.Since(d.began)-one.opened)
 	d.loop.drop(one.fd)
 	one.fd = 0
+	return nil
 }

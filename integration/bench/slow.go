@@ -28,7 +28,7 @@ type Slow struct {
 func (s Slow) Name() string { return s.name }
 
 func (s Slow) need() Need {
-	return Need{Keys: s.objects.keys, Connections: 2*s.connections + 5*s.number, Deadline: s.deadline}
+	return Need{Keys: s.objects.keys, Connections: 2*s.connections + 3*s.number, Deadline: s.deadline}
 }
 
 func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
@@ -95,7 +95,8 @@ const (
 	beside
 )
 
-// core tells how much of its core a server used in all turns of a kind.
+// core tells how much of its core a server used in all turns of a kind, which the
+// connecting of the slow clients belongs to.
 func (s Slow) core(b *Bench, used time.Duration) string {
 	return fmt.Sprintf("%.1f %%", 100*used.Seconds()/(float64(b.turns())*(settle+turn).Seconds()))
 }
@@ -103,12 +104,12 @@ func (s Slow) core(b *Bench, used time.Duration) string {
 // turn is one turn of a kind. It returns how long requests took, and what the server
 // has used of its processor meanwhile.
 func (s Slow) turn(ctx context.Context, runner Runner, kind int) (times []time.Duration, used time.Duration, err error) {
-	drips := &Drips{kinds: slowKinds(runner.Address), number: s.number, every: time.Second, reopen: true}
+	drips := &Drips{kinds: slowKinds(runner.Address), number: s.number, every: time.Second}
 	switch kind {
 	case without:
 		drips = nil
 	case elsewhere:
-		sink, err := openSink(s.deadline)
+		sink, err := openSink()
 		if err != nil {
 			return nil, 0, err
 		}

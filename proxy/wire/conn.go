@@ -233,9 +233,47 @@ func (c *Conn) next() error {
 			wait = afterAnswer
 			continue
 		}
-		c.state, c.passing, c.framing, c.quick = inHead, n, follow(&a.Request), 0
+		c.framing = follow(&a.Request)
+		if err := c.hold(n + a.heldBack(c.listener.options.Hold)); err != nil {
+			return err
+		}
+		c.state, c.passing, c.quick = inHead, n, 0
 		return nil
 	}
+}
+
+// hold waits until so many bytes have come of a request, unless its listener is
+// hushed. It may end the connection, as next does.
+func (c *Conn) hold(need int) error {
+	if len(c.in) >= need {
+		return nil
+	}
+	// Before the listener knows of it, which may call the wait off, and after that.
+	if c.SetReadDeadline(after(c.listener.options.Body)) != nil {
+		return io.EOF
+	}
+	if c.listener.holds(c) {
+		err := c.fillTo(need)
+		hushed := c.listener.lets(c)
+		switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+		case late && !hushed:
+			c.refuse(lateBody)
+			return io.EOF
+		case err != nil && !late:
+			return io.EOF
+		}
+	}
+	return c.SetReadDeadline(time.Time{}) // net/http sets its own for what comes now
+}
+
+// fillTo reads until so many bytes are there.
+func (c *Conn) fillTo(need int) error {
+	for len(c.in) < need {
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wait is what the next bytes are waited for.
@@ -270,12 +308,8 @@ func (c *Conn) more(w wait) error {
 	if err := c.await(w); err != nil {
 		return io.EOF
 	}
-	if cap(c.in)-len(c.in) < 512 {
-		c.in = append(make([]byte, 0, max(2048, 2*len(c.in))), c.in...)
-	}
-	n, err := c.Conn.Read(c.in[len(c.in):cap(c.in)])
-	if n > 0 {
-		c.in = c.in[:len(c.in)+n]
+	err := c.fill()
+	if err == nil {
 		return nil
 	}
 	late := errors.Is(err, os.ErrDeadlineExceeded)
@@ -287,6 +321,19 @@ func (c *Conn) more(w wait) error {
 	}
 	if late || len(c.in) > 0 {
 		err = io.EOF // whatever it had begun to say, it cannot be answered
+	}
+	return err
+}
+
+// fill reads once. Without an error something has come.
+func (c *Conn) fill() error {
+	if cap(c.in)-len(c.in) < 512 {
+		c.in = append(make([]byte, 0, max(2048, 2*len(c.in))), c.in...)
+	}
+	n, err := c.Conn.Read(c.in[len(c.in):cap(c.in)])
+	if n > 0 {
+		c.in = c.in[:len(c.in)+n]
+		return nil
 	}
 	return err
 }

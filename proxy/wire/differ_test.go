@@ -187,12 +187,16 @@ func TestTheLoopChangesNothing(t *testing.T) {
 		return l
 	}
 	with := &http.Server{Handler: http.HandlerFunc(converser), ConnState: tell, DisableGeneralOptionsHandler: true}
-	door, err := NewListener(listen(), Options{Answer: converses})
-	if err != nil {
-		t.Fatal(err)
+	var doors []*Listener
+	for _, hold := range []int{0, 1, 8, 16 << 10} {
+		door, err := NewListener(listen(), Options{Answer: converses, Hold: hold})
+		if err != nil {
+			t.Fatal(err)
+		}
+		doors = append(doors, door)
+		go with.Serve(door)
+		defer door.Drain(t.Context())
 	}
-	go with.Serve(door)
-	defer door.Drain(t.Context())
 	defer with.Close()
 	without, plain := &http.Server{Handler: with.Handler, DisableGeneralOptionsHandler: true}, listen()
 	go without.Serve(plain)
@@ -216,6 +220,7 @@ func TestTheLoopChangesNothing(t *testing.T) {
 			}
 			return string(heard)
 		}
+		door := doors[seed%uint64(len(doors))]
 		if at, by := say(door.Addr().String()), say(plain.Addr().String()); at != by {
 			t.Fatalf("seed %d, pieces of %d: to %q the door has\n%q, net/http\n%q", seed, most, said, at, by)
 		}

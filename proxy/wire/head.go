@@ -603,9 +603,10 @@ func sameAuthority(authority, host, target string) bool {
 
 // heldBack returns how many bytes of the body are waited for here, when most is what
 // they may be. A body of unknown length may be a stream, whose other end has to see
-// each byte as it comes, and a client that expects to be told to go on sends none.
+// each byte as it comes, and a client that expects to be told to go on sends none. One
+// of HTTP/1.0 is told nothing (RFC 9110 section 10.1.1).
 func (r *Request) heldBack(most int) int {
-	if r.body != lengthy || r.Has&Expect != 0 {
+	if r.body != lengthy || r.Has&Expect != 0 && !r.old {
 		return 0
 	}
 	return int(min(r.length, int64(most)))

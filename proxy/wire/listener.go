@@ -34,10 +34,10 @@ type Options struct {
 	Silence time.Duration // for a write of which the client takes nothing; zero is no bound
 
 	// Hold is how many bytes of a body must have come before its request goes on to
-	// net/http, or all of it, if it is shorter. Until then a client that sends them one
-	// by one costs a descriptor and these bytes, and nobody further on hears of it. It
-	// holds for bodies of a known length, on connections between whose requests a loop
-	// of the Listener waits. Zero holds none.
+	// net/http, or all of it, if it is shorter. Until then nobody further on hears of
+	// it, and a client that sends them one by one costs little. Bodies of unknown
+	// length are not held, since they may be streams, nor those whose client expects to
+	// be told to go on. Zero holds none.
 	Hold int
 
 	PerClient int                   // connections of one client's address, IPv6 addresses by /64; zero is no bound
@@ -56,10 +56,12 @@ type Listener struct {
 	away    atomic.Int64 // connections of loops that are with net/http
 
 	mu       sync.Mutex
-	offered  []*Conn       // guarded by mu: with a request for net/http, and not accepted yet
-	offers   chan struct{} // holds a token when there are some
-	closed   chan struct{} // closed by Close
-	isClosed bool          // guarded by mu
+	offered  []*Conn            // guarded by mu: with a request for net/http, and not accepted yet
+	offers   chan struct{}      // holds a token when there are some
+	closed   chan struct{}      // closed by Close
+	isClosed bool               // guarded by mu
+	hushed   bool               // guarded by mu
+	holding  map[*Conn]struct{} // guarded by mu: with net/http, which has not heard yet of the request under way
 
 	late      sync.WaitGroup     // one for each of lingering
 	lingering map[*Conn]struct{} // guarded by mu, which comes after the mu of a Conn: closed but for an answer of ours that is under way
@@ -74,7 +76,7 @@ func NewListener(l net.Listener, o Options) (*Listener, error) {
 		o.Limits.Head = defaultHead
 	}
 	wl := &Listener{Listener: l, options: o, offers: make(chan struct{}, 1), closed: make(chan struct{}),
-		clients: clients{most: o.PerClient}, lingering: make(map[*Conn]struct{})}
+		clients: clients{most: o.PerClient}, lingering: make(map[*Conn]struct{}), holding: make(map[*Conn]struct{})}
 	if err := wl.loops.open(wl); err != nil {
 		return nil, err
 	}
@@ -159,10 +161,38 @@ func (l *Listener) offerToken() {
 	}
 }
 
-// Hush stops taking new connections. Those that are open are served as before.
+// Hush stops taking new connections. Those that are open are served as before, but
+// bodies are not held any more: a server that is going to end waits for requests that
+// it has heard of, and for no others. What was held is with Accept when Hush returns.
+// Whoever shuts net/http down gives it a moment first: a request that it has not read
+// by then is lost.
 func (l *Listener) Hush() {
 	l.loops.hush()
+	l.mu.Lock()
+	l.hushed = true
+	for c := range l.holding {
+		_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // it fails where the connection is gone
+	}
+	l.mu.Unlock()
 	l.Listener.Close() // a second time it has no effect but an error
+}
+
+// holds notes a connection that holds a body, unless that is over.
+func (l *Listener) holds(c *Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.hushed {
+		l.holding[c] = struct{}{}
+	}
+	return !l.hushed
+}
+
+// lets is the end of holds. It reports whether the listener was hushed meanwhile.
+func (l *Listener) lets(c *Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.holding, c)
+	return l.hushed
 }
 
 // Close implements net.Listener: it ends Accept, and closes all connections that

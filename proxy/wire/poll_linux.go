@@ -38,7 +38,7 @@ type loop struct {
 	cutting bool      // guarded by mu: all connections are to be closed
 	stopped bool      // guarded by mu: the loop has ended
 
-	quiet chan struct{} // closed when no more connections are accepted
+	quiet chan struct{} // closed when no more connections are accepted, and nothing is held
 
 	// The rest is the loop's own.
 	accepting int                // descriptor to accept from, or -1
@@ -48,7 +48,7 @@ type loop struct {
 	swept     time.Time          // when deadlines were last looked at
 	soonest   time.Time          // before this none of them passes; zero: none is set
 	alarm     time.Time          // when the wait for events ends by itself; zero: never
-	late      []*client          // to be closed by and by, since their time has passed
+	late      []*client          // to be closed or refused by and by, since their time has passed
 	hasty     bool               // hushed has been seen: no body is held any more
 	drained   bool               // closing has been seen
 	cut       bool               // an answer was cut off; to be read when the loop has ended
@@ -67,7 +67,7 @@ type client struct {
 	client  netip.Addr     // as the listener counts it
 	address netip.AddrPort // of the peer
 	text    string         // address as text, once it was asked for
-	in      []byte         // read, and not judged yet: a part of a head, or what came behind an answer that is under way
+	in      []byte         // read, and not dealt with yet: a part of a head, a head and the first of its body, or what came behind an answer that is under way
 	out     []byte         // answers that the client has not taken yet
 	answer  *Answer        // likewise, behind out, with its own body
 	due     time.Time      // when it is closed unless something happens; zero is never
@@ -163,7 +163,9 @@ func (ls *loops) hush() {
 	for _, lp := range ls.all {
 		lp.tell(func() { lp.hushed = true })
 	}
-	<-ls.all[0].quiet
+	for _, lp := range ls.all {
+		<-lp.quiet
+	}
 }
 
 // close has the loops close what is idle.
@@ -398,18 +400,14 @@ func (lp *loop) open() {
 	box, hushed, closing, cutting := lp.box, lp.hushed, lp.closing, lp.cutting
 	lp.box = nil
 	lp.mu.Unlock()
-	if (hushed || closing) && lp.accepting >= 0 {
-		if !closing {
-			lp.accept(backlog) // those that the system has taken already would be reset
+	if (hushed || closing) && !lp.hasty {
+		if lp.accepting >= 0 {
+			lp.acceptNoMore(!closing)
 		}
-		lp.unwatch(lp.accepting)
-		syscall.Close(lp.accepting)
-		lp.accepting, lp.resting = -1, time.Time{}
+		if lp.hasty = true; !closing {
+			lp.letGo()
+		}
 		close(lp.quiet)
-	}
-	if hushed && !lp.hasty {
-		lp.hasty = true
-		lp.letGo()
 	}
 	for _, c := range box {
 		lp.take(c)
@@ -427,6 +425,17 @@ func (lp *loop) open() {
 			lp.close(c)
 		}
 	}
+}
+
+// acceptNoMore ends accepting. Connections that the system has taken already are
+// taken from it first if they are wanted: they would be reset.
+func (lp *loop) acceptNoMore(wanted bool) {
+	if wanted {
+		lp.accept(backlog)
+	}
+	lp.unwatch(lp.accepting)
+	syscall.Close(lp.accepting)
+	lp.accepting, lp.resting = -1, time.Time{}
 }
 
 // take begins to serve a connection.
@@ -899,7 +908,7 @@ func (lp *loop) sweep() {
 	}
 }
 
-// expire closes some of the connections whose time had passed, if that is still so.
+// expire ends some of the connections whose time had passed, if that is still so.
 func (lp *loop) expire() {
 	some := lp.late[:min(few, len(lp.late))]
 	for _, c := range some {
@@ -941,7 +950,7 @@ func (lp *loop) forget(c *client) {
 
 // end gives back everything that the loop has.
 func (lp *loop) end() {
-	if lp.accepting >= 0 {
+	if !lp.hasty {
 		close(lp.quiet)
 	}
 	lp.mu.Lock()

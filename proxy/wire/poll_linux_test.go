@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -426,7 +427,7 @@ func TestBodiesAreNotHeld(t *testing.T) {
 // TestHeldBodiesEnd: one that does not come in time is refused, what its client had
 // asked before is answered, and a client that leaves is forgotten.
 func TestHeldBodiesEnd(t *testing.T) {
-	s := serve(t, listenTCP(t), Options{Body: 500 * time.Millisecond})
+	s := serve(t, listenTCP(t), Options{Body: 2 * time.Second})
 	c, r := dial(t, s.address)
 	gone, _ := dial(t, s.address)
 	io.WriteString(gone, post+"Content-Length: 3\r\n\r\na")
@@ -442,22 +443,71 @@ func TestHeldBodiesEnd(t *testing.T) {
 	}
 }
 
+// holding returns how many connections with net/http hold a body.
+func (s *server) holding() int {
+	s.door.mu.Lock()
+	defer s.door.mu.Unlock()
+	return len(s.door.holding)
+}
+
+// TestBodiesAreHeldWithNetHTTP: the same for a connection that has no loop, or waits
+// with net/http for a while before it goes back to its loop.
+func TestBodiesAreHeldWithNetHTTP(t *testing.T) {
+	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
+		s := serve(t, listen(), Options{Body: 2 * time.Second})
+		c, r := dial(t, s.address)
+		late, rl := dial(t, s.address)
+		for i, r := range []*bufio.Reader{r, rl} {
+			io.WriteString([]net.Conn{c, late}[i], "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+			expect(t, r, "GET", "house(): GET /slow ")
+		}
+		for _, b := range post + "Content-Length: 3\r\n\r\na" {
+			c.Write([]byte{byte(b)})
+		}
+		until(t, func() bool { return s.holding() == 1 })
+		if n := s.slow.Load(); n != 2 {
+			t.Error("the request has gone on")
+		}
+		io.WriteString(c, "bcGET /quick/2 HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, r, "POST", "house(abc): POST /slow ")
+		expect(t, r, "GET", "door: GET /quick/2 ")
+		if n := s.holding(); n != 0 {
+			t.Errorf("%d are said to be held", n)
+		}
+		io.WriteString(late, post+"Content-Length: 3\r\n\r\na")
+		expectRefusal(t, rl, lateBody)
+		if got := s.reasons(); !slices.Equal(got, []string{ReasonBodyTimeout}) || s.slow.Load() != 3 {
+			t.Errorf("refused for %q, and %d went on", got, s.slow.Load())
+		}
+	})
+}
+
 // TestHushLetsGo: what is held when a server begins to end goes on to net/http, which
 // waits for it, and so does what comes later.
 func TestHushLetsGo(t *testing.T) {
 	s := serve(t, listenTCP(t), Options{})
-	c, r := dial(t, s.address)
 	later, rl := dial(t, s.address)
+	kept, rk := dial(t, s.address)
+	io.WriteString(kept, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+	expect(t, rk, "GET", "house(): GET /slow ")
+	io.WriteString(kept, post+"Content-Length: 3\r\n\r\na")
+	until(t, func() bool { return s.holding() == 1 })
+	c, r := dial(t, s.address)
 	io.WriteString(c, post+"Content-Length: 3\r\n\r\na")
 	heard(t, s)
 	s.door.Hush()
-	until(t, func() bool { return s.slow.Load() == 1 })
+	if n := s.door.away.Load(); n != 2 {
+		t.Errorf("%d connections are away from their loops when Hush is done", n)
+	}
+	until(t, func() bool { return s.slow.Load() == 3 })
 	io.WriteString(later, post+"Content-Length: 3\r\n\r\na")
-	until(t, func() bool { return s.slow.Load() == 2 })
-	io.WriteString(c, "bc")
-	expect(t, r, "POST", "house(abc): POST /slow ")
-	io.WriteString(later, "bc")
-	expect(t, rl, "POST", "house(abc): POST /slow ")
+	until(t, func() bool { return s.slow.Load() == 4 })
+	for _, one := range []net.Conn{c, later, kept} {
+		io.WriteString(one, "bc")
+	}
+	for _, r := range []*bufio.Reader{r, rl, rk} {
+		expect(t, r, "POST", "house(abc): POST /slow ")
+	}
 }
 
 // TestHushIsDone: when Hush has returned, no connection is accepted any more, and
