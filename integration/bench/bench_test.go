@@ -210,8 +210,8 @@ func TestPaceCountsFromWhenRequestsAreDue(t *testing.T) {
 			io.WriteString(conn, whole)
 		}
 	})
-	pace := Pace{address: server.Address, objects: Objects{size: 10, keys: 1}, connections: 1, rate: 200, span: stall}
-	took, err := pace.run(t.Context())
+	pace := paceOf(server.Address, Objects{size: 10, keys: 1}, 1, 200, stall)
+	took, err := pace.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,8 +221,8 @@ func TestPaceCountsFromWhenRequestsAreDue(t *testing.T) {
 	if p50 := quantile(took, 0.5); p50 < stall/10 {
 		t.Errorf("half of the requests were answered within %v though all had to wait for the first", p50)
 	}
-	pace.objects.size = 9
-	if _, err := pace.run(t.Context()); err == nil {
+	pace = paceOf(server.Address, Objects{size: 9, keys: 1}, 1, 200, stall)
+	if _, err := pace.Run(t.Context()); err == nil {
 		t.Error("a longer answer was taken")
 	}
 }
@@ -250,8 +250,9 @@ func TestDripsNoteTheirCuts(t *testing.T) {
 		}
 	})
 	drips := &Drips{kinds: slowKinds(server.Address), number: 5, every: 100 * time.Millisecond}
-	pace := Pace{address: server.Address, objects: Objects{size: 10, keys: 1}, connections: 1, rate: 1000, span: time.Second, drips: drips}
-	if _, err := pace.run(t.Context()); err != nil {
+	pace := paceOf(server.Address, Objects{size: 10, keys: 1}, 1, 1000, time.Second)
+	pace.Beside = drips
+	if _, err := pace.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for kind, deadline := range []time.Duration{short, long} {
@@ -270,7 +271,7 @@ func TestDripsNoteTheirCuts(t *testing.T) {
 	}
 	defer sink.close()
 	drips.sink = sink
-	if took, err := pace.run(t.Context()); err != nil || len(took) == 0 || len(drips.cuts[0])+len(drips.cuts[1]) != 0 {
+	if took, err := pace.Run(t.Context()); err != nil || len(took) == 0 || len(drips.cuts[0])+len(drips.cuts[1]) != 0 {
 		t.Errorf("%d answers beside clients of a sink, %d of which were cut; %v", len(took), len(drips.cuts[0])+len(drips.cuts[1]), err)
 	}
 }

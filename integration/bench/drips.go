@@ -6,17 +6,19 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"edge/integration/bench/pace"
 )
 
 // Drips are clients that send a byte now and then, and never come to an end. They
-// keep to the loop of a Pace. One that is cut is not followed by another.
+// keep to the loop of a Pace: they are beside its requests. One that is cut is not followed by another.
 type Drips struct {
 	kinds  []Drip
 	number int           // of each kind
 	every  time.Duration // how often each sends a byte
 	sink   *sink         // what they are clients of, when that is not the server
 
-	loop  *loop
+	loop  *pace.Loop
 	began time.Time
 	open  []*drip           // in the order in which they are due
 	cuts  [][]time.Duration // of each kind: how long those lasted that were cut
@@ -51,7 +53,7 @@ func openSink() (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	address, err := parseAddress(listener.Addr().String())
+	address, err := pace.ParseAddress(listener.Addr().String())
 	if err != nil {
 		listener.Close()
 		return nil, err
@@ -70,8 +72,8 @@ type drip struct {
 	sent   int
 }
 
-// begin opens all. Their bytes are spread evenly over time.
-func (d *Drips) begin(loop *loop) error {
+// Begin opens all. Their bytes are spread evenly over time.
+func (d *Drips) Begin(loop *pace.Loop) error {
 	d.loop, d.open, d.cuts = loop, nil, make([][]time.Duration, len(d.kinds))
 	d.began = time.Now()
 	for i := range d.number * len(d.kinds) {
@@ -88,11 +90,11 @@ func (d *Drips) begin(loop *loop) error {
 	return nil
 }
 
-// end closes all, and leaves what was seen.
-func (d *Drips) end() {
+// End closes all, and leaves what was seen.
+func (d *Drips) End() {
 	for _, one := range d.open {
 		if one.fd != 0 {
-			d.loop.drop(one.fd)
+			d.loop.Drop(one.fd)
 			one.fd = 0
 		}
 	}
@@ -100,19 +102,19 @@ func (d *Drips) end() {
 
 func (d *Drips) start(one *drip) (err error) {
 	one.opened, one.sent = time.Since(d.began), d.kinds[one.kind].first
-	to := &d.loop.address
+	to := d.loop.Server()
 	if d.sink != nil {
 		to = &d.sink.address
 	}
-	if one.fd, err = d.loop.connect(one, to); err != nil {
+	if one.fd, err = d.loop.Open(one, to); err != nil {
 		return fmt.Errorf("open a slow connection: %w", err)
 	}
 	_, err = syscall.Write(one.fd, []byte(d.kinds[one.kind].text[:one.sent]))
 	return err
 }
 
-// send sends the bytes that are due.
-func (d *Drips) send() error {
+// Go sends the bytes that are due.
+func (d *Drips) Go() error {
 	now := time.Since(d.began)
 	for len(d.open) > 0 && d.open[0].due <= now {
 		one := d.open[0]
@@ -132,9 +134,10 @@ func (d *Drips) send() error {
 	return nil
 }
 
-// heard takes what has come on a connection: an answer, which is no end yet, or the
+// Heard takes what has come on a connection: an answer, which is no end yet, or the
 // end, which is a cut.
-func (d *Drips) heard(one *drip) error {
+func (d *Drips) Heard(owner any) error {
+	one := owner.(*drip)
 	if one.fd == 0 {
 		return nil
 	}
@@ -144,7 +147,7 @@ func (d *Drips) heard(one *drip) error {
 		return nil
 	}
 	d.cuts[one.kind] = append(d.cuts[one.kind], time.Since(d.began)-one.opened)
-	d.loop.drop(one.fd)
+	d.loop.Drop(one.fd)
 	one.fd = 0
 	return nil
 }

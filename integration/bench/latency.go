@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
+
+	"edge/integration/bench/pace"
 )
 
 // turn is how long an open loop asks one server before the next has its turn. Many
@@ -27,6 +31,43 @@ type Latency struct {
 func (l Latency) Name() string { return l.name }
 
 func (l Latency) need() Need { return Need{Keys: l.objects.keys, Connections: 2 * l.connections} }
+
+// paceOf asks for the objects, of which there is one.
+func paceOf(address string, o Objects, connections int, rate float64, span time.Duration) pace.Pace {
+	request := []byte(o.before() + "0" + o.after(address))
+	return pace.Pace{
+		Address: address, Connections: connections, Rate: rate, Span: span,
+		Request: func() []byte { return request },
+		Answer:  func(got []byte) (whole, counts bool, err error) { whole, err = o.whole(got); return whole, whole, err },
+	}
+}
+
+// whole tells whether all of an answer has come.
+func (o Objects) whole(got []byte) (bool, error) {
+	head := bytes.Index(got, []byte("\r\n\r\n"))
+	if head < 0 {
+		return false, nil
+	}
+	if !bytes.HasPrefix(got, []byte("HTTP/1.1 200 ")) {
+		return false, fmt.Errorf("not a 200: %.100q", got)
+	}
+	switch body := len(got) - head - 4; {
+	case body < o.size:
+		return false, nil
+	case body > o.size:
+		return false, fmt.Errorf("%d bytes beyond an answer of %d", body-o.size, o.size)
+	}
+	return true, nil
+}
+
+// quantile is a quantile of times, which it sorts.
+func quantile(times []time.Duration, q float64) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	slices.Sort(times)
+	return times[min(int(q*float64(len(times))), len(times)-1)]
+}
 
 // tail is what the turns of a server at one rate have shown.
 type tail struct {
@@ -73,8 +114,7 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 				if i == 0 {
 					t = &tails[i][0]
 				}
-				pace := Pace{address: ready[i].Address, objects: l.objects, connections: l.connections, rate: t.rate, span: turn}
-				times, err := pace.run(ctx)
+				times, err := paceOf(ready[i].Address, l.objects, l.connections, t.rate, turn).Run(ctx)
 				if err != nil {
 					return nil, fmt.Errorf("%s at %.0f/s: %w", ready[i].Name, t.rate, err)
 				}

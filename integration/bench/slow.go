@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"edge/integration/bench/pace"
 	"edge/integration/bench/process"
 )
 
@@ -104,40 +105,40 @@ func (s Slow) core(b *Bench, used time.Duration) string {
 // turn is one turn of a kind. It returns how long requests took, and what the server
 // has used of its processor meanwhile.
 func (s Slow) turn(ctx context.Context, runner Runner, kind int) (times []time.Duration, used time.Duration, err error) {
+	p := s.pace(runner, settle+turn)
+	p.Settle = settle
 	drips := &Drips{kinds: slowKinds(runner.Address), number: s.number, every: time.Second}
-	switch kind {
-	case without:
-		drips = nil
-	case elsewhere:
-		sink, err := openSink()
-		if err != nil {
+	if kind == elsewhere {
+		if drips.sink, err = openSink(); err != nil {
 			return nil, 0, err
 		}
-		defer sink.close()
-		drips.sink = sink
+		defer drips.sink.close()
 	}
-	pace := s.pace(runner, settle+turn, drips)
-	pace.settle = settle
+	if kind != without {
+		p.Beside = drips
+	}
 	before, err := process.CPUTime(runner.PID())
 	if err != nil {
 		return nil, 0, err
 	}
-	if times, err = pace.run(ctx); err != nil {
+	if times, err = p.Run(ctx); err != nil {
 		return nil, 0, err
 	}
 	after, err := process.CPUTime(runner.PID())
 	return times, after - before, err
 }
 
-func (s Slow) pace(runner Runner, span time.Duration, drips *Drips) Pace {
-	return Pace{address: runner.Address, objects: s.objects, connections: s.connections, rate: s.rate, span: span, drips: drips}
+func (s Slow) pace(runner Runner, span time.Duration) pace.Pace {
+	return paceOf(runner.Address, s.objects, s.connections, s.rate, span)
 }
 
 // watch tells of each kind when those were cut that began together.
 func (s Slow) watch(ctx context.Context, runner Runner) (told []string, err error) {
 	drips := &Drips{kinds: slowKinds(runner.Address), number: s.number, every: time.Second}
 	span := 3*s.deadline + 2*time.Second
-	if _, err := s.pace(runner, span, drips).run(ctx); err != nil {
+	p := s.pace(runner, span)
+	p.Beside = drips
+	if _, err := p.Run(ctx); err != nil {
 		return nil, err
 	}
 	for _, cuts := range drips.cuts {

@@ -102,6 +102,21 @@ func (c *Conn) receive() (Answer, error) {
 	return a, err
 }
 
+// parseAnswer reads a response from what has come of it. Nil is not all of it.
+func parseAnswer(got []byte) (*Answer, error) {
+	c := Conn{in: bufio.NewReaderSize(bytes.NewReader(got), 4096)}
+	switch a, err := c.receive(); {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case c.in.Buffered() > 0:
+		return nil, fmt.Errorf("%d bytes behind an answer", c.in.Buffered())
+	default:
+		return &a, nil
+	}
+}
+
 // get is the request for an object.
 func get(object int) []byte {
 	return fmt.Appendf(nil, "GET /%d HTTP/1.1\r\nHost: fleet.test\r\n\r\n", object)

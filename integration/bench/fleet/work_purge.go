@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
+	"syscall"
 	"time"
 
+	"edge/integration/bench/pace"
 	"edge/integration/bench/process"
 )
 
@@ -136,51 +139,92 @@ func (n *stocked) timeHits(ctx context.Context, span time.Duration, purgesFirst 
 	return nil
 }
 
-// load asks for random objects for a time, and purges meanwhile or does not.
+// load asks for random objects for a time, and purges meanwhile or does not. One thread
+// that never sleeps does both: to wake a client takes longer than an answer.
 func (n *stocked) load(ctx context.Context, span time.Duration, purging bool) (hits, error) {
-	ctx, cancel := context.WithTimeout(ctx, span)
-	defer cancel()
-	l := &Load{Addresses: []string{n.Address}, Rate: hitRate, Connections: hitConnections,
-		Next: func() Request { return Request{Raw: get(rand.IntN(n.objects))} }}
-	run := l.start(ctx)
-	var purges int
-	var failure error
-	if purging {
-		purges, failure = n.purgeOn(ctx)
+	var h hits
+	answers := 0
+	p := pace.Pace{
+		Address: n.Address, Connections: hitConnections, Rate: hitRate, Span: span,
+		Settle:  span / 10, // the first moments are those of new connections
+		Request: func() []byte { return get(rand.IntN(n.objects)) },
+		Answer: func(got []byte) (whole, counts bool, err error) {
+			answer, err := parseAnswer(got)
+			if answer == nil || err != nil {
+				return false, false, err
+			}
+			answers++
+			if answer.Hit {
+				h.Hits++
+			}
+			return true, answer.Hit, proper(*answer)
+		},
 	}
-	samples, err := run.wait()
-	if err := errors.Join(err, failure); err != nil {
+	purger := &purger{n: n}
+	if purging {
+		p.Beside = purger
+	}
+	times, err := p.Run(ctx)
+	if err != nil {
 		return hits{}, err
 	}
-	// The first moments are those of new connections.
-	from := span / 10
-	return hits{
-		Figures: figures(samples, from, span, isHit),
-		share:   figures(samples, from, span, isAny).hitShare(),
-		purges:  float64(purges) / span.Seconds(),
-	}, nil
+	h.P50, h.P99 = quantile(times, 0.50), quantile(times, 0.99)
+	h.share = 100 * float64(h.Hits) / float64(max(answers, 1))
+	h.purges = float64(purger.made) / span.Seconds()
+	return h, nil
 }
 
-// purgeOn purges random keys until ctx ends, and returns how many.
-func (n *stocked) purgeOn(ctx context.Context) (purges int, err error) {
-	c, err := dial(context.WithoutCancel(ctx), n.Admin)
-	if err != nil {
-		return 0, err
-	}
-	defer c.close()
-	ticker := time.NewTicker(purgePause)
-	defer ticker.Stop()
-	for ; ; purges++ {
-		select {
-		case <-ctx.Done():
-			return purges, nil
-		case <-ticker.C:
-		}
-		if _, err := c.purge(n.purgeOne()); err != nil {
-			return purges, err
-		}
-	}
+// purger purges random keys, one call after the other.
+type purger struct {
+	n     *stocked
+	loop  *pace.Loop
+	fd    int
+	due   time.Time
+	under bool // a call is under way
+	got   []byte
+	made  int
 }
+
+// Begin connects.
+func (p *purger) Begin(loop *pace.Loop) error {
+	to, err := pace.ParseAddress(p.n.Admin)
+	if err != nil {
+		return err
+	}
+	p.loop, p.due = loop, time.Now()
+	p.fd, err = loop.Open(p, &to)
+	return err
+}
+
+// Go makes the call that is due.
+func (p *purger) Go() error {
+	if p.under || time.Now().Before(p.due) {
+		return nil
+	}
+	p.due, p.under, p.got = p.due.Add(purgePause), true, p.got[:0]
+	_, err := syscall.Write(p.fd, p.n.purgeOne())
+	return err
+}
+
+// Heard reads a receipt.
+func (p *purger) Heard(any) (err error) {
+	if p.got, err = pace.Read(p.fd, p.got); err != nil {
+		return err
+	}
+	answer, err := parseAnswer(p.got)
+	if answer == nil || err != nil {
+		return err
+	}
+	if answer.Status != http.StatusOK {
+		return fmt.Errorf("a purge was answered with %d: %.200q", answer.Status, answer.Body)
+	}
+	p.under = false
+	p.made++
+	return nil
+}
+
+// End closes the connection.
+func (p *purger) End() { p.loop.Drop(p.fd) }
 
 func purgeTable(nodes []*stocked, calls, turns int, span time.Duration) Table {
 	t := Table{

@@ -1,4 +1,4 @@
-package main
+package pace
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// loop watches connections to one server, for a thread that has nothing else to do.
-type loop struct {
+// Loop watches connections, for a thread that has nothing else to do.
+type Loop struct {
 	address syscall.SockaddrInet4
 	epoll   int
 	owners  map[int]any // of the connections, by descriptor
@@ -17,17 +17,18 @@ type loop struct {
 	found   []any
 }
 
-func newLoop(address string) (*loop, error) {
-	at, err := parseAddress(address)
+func newLoop(address string) (*Loop, error) {
+	at, err := ParseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{address: at, owners: map[int]any{}}
+	l := &Loop{address: at, owners: map[int]any{}}
 	l.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	return l, os.NewSyscallError("epoll_create1", err)
 }
 
-func parseAddress(address string) (syscall.SockaddrInet4, error) {
+// ParseAddress returns an address as the system takes it.
+func ParseAddress(address string) (syscall.SockaddrInet4, error) {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return syscall.SockaddrInet4{}, err
@@ -35,10 +36,11 @@ func parseAddress(address string) (syscall.SockaddrInet4, error) {
 	return syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, nil
 }
 
-// open connects to the server, for an owner that is told when something comes.
-func (l *loop) open(owner any) (fd int, err error) { return l.connect(owner, &l.address) }
+// Server is the address that requests go to.
+func (l *Loop) Server() *syscall.SockaddrInet4 { return &l.address }
 
-func (l *loop) connect(owner any, to *syscall.SockaddrInet4) (fd int, err error) {
+// Open connects, for an owner that is told when something comes.
+func (l *Loop) Open(owner any, to *syscall.SockaddrInet4) (fd int, err error) {
 	fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, os.NewSyscallError("socket", err)
@@ -57,9 +59,9 @@ func (l *loop) connect(owner any, to *syscall.SockaddrInet4) (fd int, err error)
 	return fd, nil
 }
 
-// drop closes a connection, and leaves no trace in the kernel: many turns of many
+// Drop closes a connection, and leaves no trace in the kernel: many turns of many
 // connections would use up the ports.
-func (l *loop) drop(fd int) {
+func (l *Loop) Drop(fd int) {
 	delete(l.owners, fd)
 	_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}) // no more than a favour
 	syscall.Close(fd)                                                                                  // whatever it says, the descriptor is gone
@@ -67,7 +69,7 @@ func (l *loop) drop(fd int) {
 
 // ready is the owners of those connections on which something has come by now. It
 // does not wait, and its answer is good until it is asked again.
-func (l *loop) ready() ([]any, error) {
+func (l *Loop) ready() ([]any, error) {
 	n, err := syscall.EpollWait(l.epoll, l.events[:], 0)
 	if err != nil && !errors.Is(err, syscall.EINTR) {
 		return nil, os.NewSyscallError("epoll_wait", err)
@@ -80,9 +82,9 @@ func (l *loop) ready() ([]any, error) {
 }
 
 // close ends all connections.
-func (l *loop) close() error {
+func (l *Loop) close() error {
 	for fd := range l.owners {
-		l.drop(fd)
+		l.Drop(fd)
 	}
 	return os.NewSyscallError("close", syscall.Close(l.epoll))
 }

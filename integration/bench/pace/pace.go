@@ -1,0 +1,168 @@
+// Package pace asks a server for things at a rate, and notes how long each takes.
+package pace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Pace is an open loop: requests are due at random moments, so many a second in the
+// mean, whether or not answers keep up, as those of the public are.
+//
+// It runs on one thread that never sleeps: a client that must be woken for each
+// answer would show its own delays.
+type Pace struct {
+	Address     string // an IPv4 address and a port
+	Connections int
+	Rate        float64 // requests a second
+	Span        time.Duration
+	Settle      time.Duration // requests that are due earlier do not count
+
+	// Request returns the next request.
+	Request func() []byte
+
+	// Answer looks at what has come of an answer: whether it is whole, and whether it
+	// counts.
+	Answer func(got []byte) (whole, counts bool, err error)
+
+	// Beside, when not nil, is kept up beside the requests.
+	Beside Beside
+}
+
+// Beside is what the thread of a Pace does beside its requests. Nothing of it may wait.
+type Beside interface {
+	Begin(*Loop) error
+	Go() error             // on with what is due; called again and again
+	Heard(owner any) error // something has come on a connection that it has opened for owner
+	End()
+}
+
+// patience bounds every wait for an answer. It is reached only when none comes.
+const patience = 30 * time.Second
+
+// Run returns how long each request took that counts, from when it was due, whether or
+// not a connection was free then, to the end of its answer.
+func (p Pace) Run(ctx context.Context) (took []time.Duration, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	loop, err := newLoop(p.Address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, loop.close()) }()
+	var idle []*paced // the one that has been idle for longest is first
+	for range p.Connections {
+		c := &paced{}
+		if c.fd, err = loop.Open(c, loop.Server()); err != nil {
+			return nil, err
+		}
+		idle = append(idle, c)
+	}
+	if p.Beside != nil {
+		if err := p.Beside.Begin(loop); err != nil {
+			return nil, err
+		}
+		defer p.Beside.End()
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	gap := func() time.Duration { return time.Duration(random.ExpFloat64() / p.Rate * float64(time.Second)) }
+	took = make([]time.Duration, 0, int(p.Rate*p.Span.Seconds()*1.1)+100)
+	var waiting []time.Duration // when those were due that have no connection yet
+	began := time.Now()
+	for due := gap(); ; {
+		now := time.Since(began)
+		if ctx.Err() != nil {
+			return took, context.Cause(ctx)
+		}
+		if now > p.Span+patience {
+			return took, fmt.Errorf("%d requests are not answered", len(waiting)+p.Connections-len(idle))
+		}
+		for ; due <= now && due < p.Span; due += gap() {
+			waiting = append(waiting, due)
+		}
+		for len(waiting) > 0 && len(idle) > 0 {
+			c := idle[0]
+			c.due = waiting[0]
+			idle, waiting = idle[1:], waiting[1:]
+			request := p.Request()
+			if n, err := syscall.Write(c.fd, request); err != nil || n != len(request) {
+				return took, fmt.Errorf("send a request: %d bytes, %w", n, err)
+			}
+		}
+		if due >= p.Span && len(waiting) == 0 && len(idle) == p.Connections {
+			return took, nil
+		}
+		if p.Beside != nil {
+			if err := p.Beside.Go(); err != nil {
+				return took, err
+			}
+		}
+		ready, err := loop.ready()
+		if err != nil {
+			return took, err
+		}
+		for _, who := range ready {
+			c, ours := who.(*paced)
+			if !ours {
+				if err := p.Beside.Heard(who); err != nil {
+					return took, err
+				}
+				continue
+			}
+			whole, counts, err := c.read(p.Answer)
+			if err != nil {
+				return took, err
+			}
+			if !whole {
+				continue
+			}
+			if counts && c.due >= p.Settle {
+				took = append(took, time.Since(began)-c.due)
+			}
+			idle = append(idle, c)
+		}
+	}
+}
+
+// paced is a connection of a Pace.
+type paced struct {
+	fd     int
+	due    time.Duration // of the request that is under way
+	answer []byte        // what has come of its answer
+}
+
+// read takes what has come, and has it looked at.
+func (c *paced) read(answer func([]byte) (whole, counts bool, err error)) (whole, counts bool, err error) {
+	c.answer, err = Read(c.fd, c.answer)
+	if err != nil {
+		return false, false, err
+	}
+	if whole, counts, err = answer(c.answer); whole {
+		c.answer = c.answer[:0]
+	}
+	return whole, counts, err
+}
+
+// Read appends what has come on a connection of a Loop. That the connection has ended
+// is an error.
+func Read(fd int, to []byte) ([]byte, error) {
+	to = slices.Grow(to, 64<<10)
+	n, err := syscall.Read(fd, to[len(to):cap(to)])
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
+		return to, nil
+	}
+	if n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		return to, fmt.Errorf("the server closed a connection within %d bytes of an answer: %w", len(to), err)
+	}
+	return to[:len(to)+n], nil
+}
