@@ -69,18 +69,22 @@ func quantile(times []time.Duration, q float64) time.Duration {
 	return times[min(int(q*float64(len(times))), len(times)-1)]
 }
 
-// tail is what the turns of a server at one rate have shown.
+// tail is what the windows of all turns of a server at one rate have shown.
 type tail struct {
 	rate     float64
 	p50, p99 []time.Duration
 }
 
-func (t *tail) take(times []time.Duration) {
-	t.p50 = append(t.p50, quantile(times, 0.50))
-	t.p99 = append(t.p99, quantile(times, 0.99))
+func (t *tail) take(samples []pace.Sample) {
+	for _, times := range pace.Windows(samples) {
+		t.p50 = append(t.p50, quantile(times, 0.50))
+		t.p99 = append(t.p99, quantile(times, 0.99))
+	}
 }
 
-func same[T any](t T) T { return t }
+// quiet is the lower quartile of what windows have shown: what else the machine does
+// can only add to it, and what the server does it does in all of them.
+func quiet(of []time.Duration) time.Duration { return quantile(slices.Clone(of), 0.25) }
 
 func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
 	ready, notes, err := warmAll(ctx, b, l.name, runners, l.objects)
@@ -133,9 +137,9 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 	for i, runner := range ready {
 		cells := []string{runner.Name, fmt.Sprintf("%.0f/s", 2*half(i))}
 		for _, t := range tails[i] {
-			p99 := median(t.p99, same)
-			cells = append(cells, fmt.Sprintf("%.0f/s", t.rate), micros(median(t.p50, same)), micros(p99),
-				fmt.Sprintf("%.2f", float64(p99)/float64(median(tails[0][0].p99, same))))
+			p99 := quiet(t.p99)
+			cells = append(cells, fmt.Sprintf("%.0f/s", t.rate), micros(quiet(t.p50)), micros(p99),
+				fmt.Sprintf("%.2f", float64(p99)/float64(quiet(tails[0][0].p99))))
 		}
 		table.Rows = append(table.Rows, cells)
 	}

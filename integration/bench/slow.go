@@ -53,11 +53,11 @@ func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 			i = (i + n) % len(ready)
 			for k := range tails {
 				k = (k + n) % len(tails)
-				times, used, err := s.turn(ctx, ready[i], k)
+				samples, used, err := s.turn(ctx, ready[i], k)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", ready[i].Name, err)
 				}
-				tails[k][i].take(times)
+				tails[k][i].take(samples)
 				cpu[k][i] += used
 			}
 		}
@@ -75,7 +75,7 @@ func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 	for i, runner := range ready {
 		var p99 [len(tails)]time.Duration
 		for k := range tails {
-			p99[k] = median(tails[k][i].p99, same)
+			p99[k] = quiet(tails[k][i].p99)
 		}
 		t.Rows = append(t.Rows, append([]string{runner.Name, micros(p99[without]), micros(p99[elsewhere]), micros(p99[beside]),
 			fmt.Sprintf("%.2f", float64(p99[beside])/float64(p99[without])),
@@ -84,7 +84,7 @@ func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 			s.core(b, cpu[without][i]), s.core(b, cpu[beside][i])}, cut[i]...))
 	}
 	t.Notes = append(t.Notes, "elsewhere: the same slow clients, sent by the same thread, but to a socket that nobody reads from. What they cost beside that is the server's",
-		"noise is the same ratio between the turns of a kind that have even and odd numbers, the larger by the smaller: no smaller effect can be seen")
+		"noise is the same ratio between the windows of a kind that have even and odd numbers, the larger by the smaller: no smaller effect can be seen")
 	return []Table{t}, nil
 }
 
@@ -104,7 +104,7 @@ func (s Slow) core(b *Bench, used time.Duration) string {
 
 // turn is one turn of a kind. It returns how long requests took, and what the server
 // has used of its processor meanwhile.
-func (s Slow) turn(ctx context.Context, runner Runner, kind int) (times []time.Duration, used time.Duration, err error) {
+func (s Slow) turn(ctx context.Context, runner Runner, kind int) (samples []pace.Sample, used time.Duration, err error) {
 	p := s.pace(runner, settle+turn)
 	p.Settle = settle
 	drips := &Drips{kinds: slowKinds(runner.Address), number: s.number, every: time.Second}
@@ -121,11 +121,11 @@ func (s Slow) turn(ctx context.Context, runner Runner, kind int) (times []time.D
 	if err != nil {
 		return nil, 0, err
 	}
-	if times, err = p.Run(ctx); err != nil {
+	if samples, err = p.Run(ctx); err != nil {
 		return nil, 0, err
 	}
 	after, err := process.CPUTime(runner.PID())
-	return times, after - before, err
+	return samples, after - before, err
 }
 
 func (s Slow) pace(runner Runner, span time.Duration) pace.Pace {
@@ -158,7 +158,7 @@ func tellCuts(cuts []time.Duration, number int, span time.Duration) string {
 	return text
 }
 
-// noise compares turns that should not differ.
+// noise compares windows that should not differ.
 func noise(p99 []time.Duration) float64 {
 	var sides [2][]time.Duration
 	for i, d := range p99 {
@@ -167,6 +167,6 @@ func noise(p99 []time.Duration) float64 {
 	if len(sides[1]) == 0 {
 		return 1
 	}
-	a, b := median(sides[0], same), median(sides[1], same)
+	a, b := quiet(sides[0]), quiet(sides[1])
 	return float64(max(a, b)) / float64(min(a, b))
 }

@@ -102,19 +102,30 @@ func (c *Conn) receive() (Answer, error) {
 	return a, err
 }
 
-// parseAnswer reads a response from what has come of it. Nil is not all of it.
+// parseAnswer reads a response from what has come of it, as receive does. Nil is not
+// all of it.
 func parseAnswer(got []byte) (*Answer, error) {
-	c := Conn{in: bufio.NewReaderSize(bytes.NewReader(got), 4096)}
-	switch a, err := c.receive(); {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+	end := bytes.Index(got, []byte("\r\n\r\n"))
+	if end < 0 {
 		return nil, nil
-	case err != nil:
-		return nil, err
-	case c.in.Buffered() > 0:
-		return nil, fmt.Errorf("%d bytes behind an answer", c.in.Buffered())
-	default:
-		return &a, nil
 	}
+	head, body := got[:end+2], got[end+4:]
+	_, rest, ok := bytes.Cut(head, []byte("\r\nContent-Length: "))
+	digits, _, _ := bytes.Cut(rest, []byte("\r\n"))
+	length, err := strconv.Atoi(string(digits))
+	if !ok || err != nil || len(head) < len("HTTP/1.1 200") {
+		return nil, fmt.Errorf("not an answer: %.300q", got)
+	}
+	if len(body) < length {
+		return nil, nil
+	}
+	status, err := strconv.Atoi(string(head[len("HTTP/1.1 "):len("HTTP/1.1 200")]))
+	if err != nil || len(body) > length {
+		return nil, fmt.Errorf("not one answer: %.300q", got)
+	}
+	_, state, _ := bytes.Cut(head, []byte("\r\nCache-Status: "))
+	state, _, _ = bytes.Cut(state, []byte("\r\n"))
+	return &Answer{Status: status, Hit: bytes.Contains(state, []byte("; hit")), Body: body}, nil
 }
 
 // get is the request for an object.

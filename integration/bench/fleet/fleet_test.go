@@ -262,3 +262,23 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+func TestParseAnswer(t *testing.T) {
+	const whole = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Status: edge; hit; ttl=3\r\n\r\nab"
+	for n := range len(whole) {
+		if a, err := parseAnswer([]byte(whole[:n])); a != nil || err != nil {
+			t.Errorf("%q: %v, %v", whole[:n], a, err)
+		}
+	}
+	if a, err := parseAnswer([]byte(whole)); err != nil || a.Status != 200 || !a.Hit || string(a.Body) != "ab" {
+		t.Errorf("%v, %v", a, err)
+	}
+	if a, err := parseAnswer([]byte(strings.Replace(whole, "hit", "fwd=miss", 1))); err != nil || a.Hit {
+		t.Errorf("%v, %v", a, err)
+	}
+	for _, wrong := range []string{whole + "c", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n"} {
+		if a, err := parseAnswer([]byte(wrong)); err == nil {
+			t.Errorf("%q: %v", wrong, a)
+		}
+	}
+}

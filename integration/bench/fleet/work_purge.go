@@ -31,14 +31,14 @@ type stocked struct {
 	cpu    time.Duration   // of the node for each
 	idle   float64         // share of its core that the node takes when nobody asks
 
-	without, with []hits // purges beside the load: one of each for each turn
+	without, with []hits // purges beside the load: of each window
 }
 
-// hits are the times of hits in one span.
+// hits are the times of hits in one window of a span.
 type hits struct {
-	Figures
-	share  float64 // in all answers, in percent
-	purges float64 // per second, made meanwhile
+	p50, p99 time.Duration
+	share    float64 // in all answers of the span, in percent
+	purges   float64 // per second, made meanwhile
 }
 
 // purgeWork: a purge of a key costs the same whatever is stored, and those who get
@@ -65,8 +65,8 @@ func purgeWork(ctx context.Context, lab *Lab) (Table, error) {
 			return Table{}, err
 		}
 	}
-	// Short spans, and many: what else the machine does then spoils some of them, and
-	// the medians stand.
+	// Short spans, and many, of which each tenth of a second is looked at: what else the
+	// machine does then spoils some, and the quiet quarter stands.
 	span := pick(lab, time.Second, 500*time.Millisecond)
 	turns := pick(lab, lab.Rounds*turnsEach, 4)
 	for turn := range turns {
@@ -126,14 +126,14 @@ func (n *stocked) purgeOne() []byte {
 // other way round.
 func (n *stocked) timeHits(ctx context.Context, span time.Duration, purgesFirst bool) error {
 	for _, purging := range []bool{purgesFirst, !purgesFirst} {
-		h, err := n.load(ctx, span, purging)
+		seen, err := n.load(ctx, span, purging)
 		if err != nil {
 			return err
 		}
 		if purging {
-			n.with = append(n.with, h)
+			n.with = append(n.with, seen...)
 		} else {
-			n.without = append(n.without, h)
+			n.without = append(n.without, seen...)
 		}
 	}
 	return nil
@@ -141,9 +141,8 @@ func (n *stocked) timeHits(ctx context.Context, span time.Duration, purgesFirst 
 
 // load asks for random objects for a time, and purges meanwhile or does not. One thread
 // that never sleeps does both: to wake a client takes longer than an answer.
-func (n *stocked) load(ctx context.Context, span time.Duration, purging bool) (hits, error) {
-	var h hits
-	answers := 0
+func (n *stocked) load(ctx context.Context, span time.Duration, purging bool) (seen []hits, err error) {
+	answers, found := 0, 0
 	p := pace.Pace{
 		Address: n.Address, Connections: hitConnections, Rate: hitRate, Span: span,
 		Settle:  span / 10, // the first moments are those of new connections
@@ -155,7 +154,7 @@ func (n *stocked) load(ctx context.Context, span time.Duration, purging bool) (h
 			}
 			answers++
 			if answer.Hit {
-				h.Hits++
+				found++
 			}
 			return true, answer.Hit, proper(*answer)
 		},
@@ -164,14 +163,15 @@ func (n *stocked) load(ctx context.Context, span time.Duration, purging bool) (h
 	if purging {
 		p.Beside = purger
 	}
-	times, err := p.Run(ctx)
+	samples, err := p.Run(ctx)
 	if err != nil {
-		return hits{}, err
+		return nil, err
 	}
-	h.P50, h.P99 = quantile(times, 0.50), quantile(times, 0.99)
-	h.share = 100 * float64(h.Hits) / float64(max(answers, 1))
-	h.purges = float64(purger.made) / span.Seconds()
-	return h, nil
+	for _, times := range pace.Windows(samples) {
+		seen = append(seen, hits{quantile(times, 0.50), quantile(times, 0.99),
+			100 * float64(found) / float64(max(answers, 1)), float64(purger.made) / span.Seconds()})
+	}
+	return seen, nil
 }
 
 // purger purges random keys, one call after the other.
@@ -230,7 +230,7 @@ func purgeTable(nodes []*stocked, calls, turns int, span time.Duration) Table {
 	t := Table{
 		Title: "Purge of a key",
 		Note: fmt.Sprintf("The node on a core of its own. %d calls of POST /purge one after the other; then %d requests/s for random objects, "+
-			"in turn for %v without purges and for %v with 100 purges/s of random keys. Medians over %d turns.", calls, hitRate, span, span, turns),
+			"in turn for %v without purges and for %v with 100 purges/s of random keys. Of each tenth of a second over %d turns.", calls, hitRate, span, span, turns),
 		Head: []string{"measure"},
 	}
 	for _, n := range nodes {
@@ -258,7 +258,7 @@ func purgeTable(nodes []*stocked, calls, turns int, span time.Duration) Table {
 	row("hit, p99 of the quiet quarter, no purges", func(n *stocked) string { return micros(quietly(n.without)) })
 	row("hit, p99 of the quiet quarter, 100 purges/s", func(n *stocked) string { return micros(quietly(n.with)) })
 	row("p99 of the quiet quarter, with over without", func(n *stocked) string { return fmt.Sprintf("%.2f", n.ratio()) })
-	row("the same of half the spans without over the other half", func(n *stocked) string { return fmt.Sprintf("%.2f", n.noise()) })
+	row("the same of half the windows without over the other half", func(n *stocked) string { return fmt.Sprintf("%.2f", n.noise()) })
 	row("bar: p99 within 10 %", func(n *stocked) string {
 		if n.noise() > 1.10 {
 			return "undecided: the machine is not quiet enough"
@@ -271,8 +271,8 @@ func purgeTable(nodes []*stocked, calls, turns int, span time.Duration) Table {
 	return t
 }
 
-func p50(h hits) time.Duration { return h.P50 }
-func p99(h hits) time.Duration { return h.P99 }
+func p50(h hits) time.Duration { return h.p50 }
+func p99(h hits) time.Duration { return h.p99 }
 
 func medianOf[T cmp.Ordered](spans []hits, figure func(hits) T) T {
 	var all []T
@@ -282,12 +282,12 @@ func medianOf[T cmp.Ordered](spans []hits, figure func(hits) T) T {
 	return median(all)
 }
 
-// quietly is the lower quartile of the spans' p99: other programs can only add to it,
-// and what purges do they do in every span.
+// quietly is the lower quartile of the windows' p99: other programs can only add to
+// it, and what purges do they do in every window.
 func quietly(spans []hits) time.Duration {
 	var all []time.Duration
 	for _, h := range spans {
-		all = append(all, h.P99)
+		all = append(all, h.p99)
 	}
 	return quantile(all, 0.25)
 }
@@ -295,7 +295,7 @@ func quietly(spans []hits) time.Duration {
 // ratio is the p99 with purges over that without.
 func (n *stocked) ratio() float64 { return float64(quietly(n.with)) / float64(quietly(n.without)) }
 
-// noise is the same of spans that should not differ: every other one without purges
+// noise is the same of windows that should not differ: every other one without purges
 // over the rest, the larger over the smaller.
 func (n *stocked) noise() float64 {
 	var halves [2][]hits

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -47,11 +48,18 @@ type Beside interface {
 // patience bounds every wait for an answer. It is reached only when none comes.
 const patience = 30 * time.Second
 
-// Run returns how long each request took that counts, from when it was due, whether or
-// not a connection was free then, to the end of its answer.
-func (p Pace) Run(ctx context.Context) (took []time.Duration, err error) {
+// Sample is a request that counts.
+type Sample struct {
+	Due  time.Duration // since the beginning
+	Took time.Duration // from then, whether or not a connection was free, to the end of the answer
+}
+
+// Run returns how long requests took, in the order of their answers.
+func (p Pace) Run(ctx context.Context) (took []Sample, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	// A collection would hold the thread up, and show as the server's delay.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	loop, err := newLoop(p.Address)
 	if err != nil {
 		return nil, err
@@ -73,7 +81,7 @@ func (p Pace) Run(ctx context.Context) (took []time.Duration, err error) {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	gap := func() time.Duration { return time.Duration(random.ExpFloat64() / p.Rate * float64(time.Second)) }
-	took = make([]time.Duration, 0, int(p.Rate*p.Span.Seconds()*1.1)+100)
+	took = make([]Sample, 0, int(p.Rate*p.Span.Seconds()*1.1)+100)
 	var waiting []time.Duration // when those were due that have no connection yet
 	began := time.Now()
 	for due := gap(); ; {
@@ -124,11 +132,35 @@ func (p Pace) Run(ctx context.Context) (took []time.Duration, err error) {
 				continue
 			}
 			if counts && c.due >= p.Settle {
-				took = append(took, time.Since(began)-c.due)
+				took = append(took, Sample{Due: c.due, Took: time.Since(began) - c.due})
 			}
 			idle = append(idle, c)
 		}
 	}
+}
+
+// window is short enough that many of them are spared by what else the machine does.
+const window = 100 * time.Millisecond
+
+// Windows returns how long requests took, those together that were due within the same
+// tenth of a second. One that is cut short by the end is left out.
+func Windows(samples []Sample) (windows [][]time.Duration) {
+	last := time.Duration(0)
+	for _, s := range samples {
+		last = max(last, s.Due)
+	}
+	byTime := make([][]time.Duration, (last+window/10)/window) // requests come at random: the last of a whole one may be due a little before its end
+	for _, s := range samples {
+		if n := int(s.Due / window); n < len(byTime) {
+			byTime[n] = append(byTime[n], s.Took)
+		}
+	}
+	for _, w := range byTime {
+		if len(w) > 0 { // not before it has settled
+			windows = append(windows, w)
+		}
+	}
+	return windows
 }
 
 // paced is a connection of a Pace.
