@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -32,19 +33,23 @@ type Command struct {
 	// Ready looks at each line of output until it answers true; Start returns
 	// then. nil: the program is ready as soon as it runs.
 	Ready func(line string) bool
-	// Log receives the whole output as well; nil drops it.
+	// Log receives the whole output when the program has ended; nil drops it.
 	Log io.Writer
 }
 
 // Process is a running program. Its methods may be called by many goroutines.
+//
+// What it writes goes to a file that has no name any more. Nobody reads along: that
+// would take time of those who measure it.
 type Process struct {
 	name string
 	cmd  *exec.Cmd
-	done chan struct{} // closed when the program has ended and its output is read
+	done chan struct{} // closed when the program has ended
 
-	mu   sync.Mutex // guards what follows
-	tail []string
-	err  error // of cmd.Wait, valid once done is closed
+	mu     sync.Mutex // guards what follows
+	output *os.File   // nil once done is closed
+	tail   string     // valid once done is closed
+	err    error      // of cmd.Wait, likewise
 }
 
 // Start runs c and waits until it is ready, for at most half a minute. When ctx
@@ -60,77 +65,101 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopBound
 
-	output, writer := io.Pipe()
-	cmd.Stdout, cmd.Stderr = writer, writer
-	if err := cmd.Start(); err != nil {
+	output, err := nameless()
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
-	p := &Process{name: c.Path, cmd: cmd, done: make(chan struct{})}
-	ready := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() { p.read(output, c, ready) })
-	go func() { // ends with the program; Stop waits for it
-		err := cmd.Wait()
-		writer.Close()
-		wg.Wait()
-		p.mu.Lock()
-		p.err = err
-		p.mu.Unlock()
-		close(p.done)
-	}()
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		output.Close()
+		return nil, fmt.Errorf("start %s: %w", c.Path, err)
+	}
+	p := &Process{name: c.Path, cmd: cmd, done: make(chan struct{}), output: output}
+	go p.wait(c.Log) // ends with the program; Stop waits for it
 	if c.Ready == nil {
 		return p, nil
 	}
-	timeout := time.NewTimer(startBound)
-	defer timeout.Stop()
-	select {
-	case <-ready:
-		return p, nil
-	case <-p.done:
-		return nil, fmt.Errorf("%s ended before it was ready (%v):\n%s", c.Path, p.err, p.Tail())
-	case <-timeout.C:
-		return nil, errors.Join(fmt.Errorf("%s was not ready within %v:\n%s", c.Path, startBound, p.Tail()), p.Stop())
+	if err := p.await(c.Ready); err != nil {
+		return nil, err
 	}
+	return p, nil
 }
 
-// read keeps the end of the output and watches it for readiness. It reads until
-// the end whatever the lines hold: a program whose output nobody takes stops.
-func (p *Process) read(output io.Reader, c Command, ready chan<- struct{}) {
-	waiting := c.Ready != nil
-	r := bufio.NewReader(output)
-	for {
-		line, err := r.ReadString('\n')
-		if line != "" {
-			if c.Log != nil {
-				io.WriteString(c.Log, line) // a lost line of a log harms no result
-			}
-			line = strings.TrimRight(line, "\r\n")
-			p.keep(line)
-			if waiting && c.Ready(line) {
-				waiting = false
-				close(ready)
-			}
-		}
-		if err != nil {
-			return
-		}
+// nameless returns a file that is gone when it is closed.
+func nameless() (*os.File, error) {
+	f, err := os.CreateTemp("", "output-*")
+	if err != nil {
+		return nil, err
 	}
+	return f, os.Remove(f.Name())
 }
 
-func (p *Process) keep(line string) {
+// wait waits for the end of the program, and keeps what is needed after it.
+func (p *Process) wait(log io.Writer) {
+	err := p.cmd.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.tail) == tailLines {
-		p.tail = append(p.tail[:0], p.tail[1:]...)
+	p.err, p.tail = err, tailOf(p.output)
+	if log != nil {
+		io.Copy(log, io.NewSectionReader(p.output, 0, math.MaxInt64)) // a lost log harms no result
 	}
-	p.tail = append(p.tail, line)
+	p.output.Close()
+	p.output = nil
+	close(p.done)
+}
+
+// await looks at each line of output until one says that the program is ready.
+func (p *Process) await(ready func(line string) bool) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(startBound)
+	for read := int64(0); ; {
+		p.mu.Lock()
+		if p.output == nil {
+			p.mu.Unlock()
+			return fmt.Errorf("%s ended before it was ready (%v):\n%s", p.name, p.err, p.tail)
+		}
+		r := bufio.NewReader(io.NewSectionReader(p.output, read, math.MaxInt64-read))
+		p.mu.Unlock()
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil { // it is not whole yet
+				break
+			}
+			read += int64(len(line))
+			if ready(strings.TrimRight(line, "\r\n")) {
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-p.done: // once more, for what it says
+		case <-late:
+			return errors.Join(fmt.Errorf("%s was not ready within %v:\n%s", p.name, startBound, p.Tail()), p.Stop())
+		}
+	}
 }
 
 // Tail is the end of what the program has written.
 func (p *Process) Tail() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return strings.Join(p.tail, "\n")
+	if p.output == nil {
+		return p.tail
+	}
+	return tailOf(p.output)
+}
+
+// tailOf returns the last lines of a file.
+func tailOf(f *os.File) string {
+	const most = 64 << 10
+	from := int64(0)
+	if info, err := f.Stat(); err == nil {
+		from = max(0, info.Size()-most)
+	}
+	text, _ := io.ReadAll(io.NewSectionReader(f, from, most)) // as much as there is
+	lines := strings.Split(strings.TrimRight(string(text), "\r\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-tailLines):], "\n")
 }
 
 // PID is the program's process id.
