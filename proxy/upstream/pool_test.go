@@ -412,16 +412,20 @@ func TestIdleConnectionThatDied(t *testing.T) {
 		t.Run(c.method, func(t *testing.T) {
 			var asked atomic.Int32
 			u := rawOrigin(t, func(n int, conn net.Conn, r *bufio.Reader) {
-				answer(conn, r, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 				if n == 0 {
-					// Takes the second request and dies before a byte.
-					if req, err := http.ReadRequest(r); err == nil {
-						asked.Add(1)
-						io.Copy(io.Discard, req.Body)
-					}
+					answer(conn, r, ok)
+				}
+				req, err := http.ReadRequest(r)
+				if err != nil {
 					return
 				}
-				asked.Add(1)
+				asked.Add(1) // before the answer, which the test waits for
+				io.Copy(io.Discard, req.Body)
+				if n == 0 {
+					return // the second request is taken, and it dies before a byte
+				}
+				io.WriteString(conn, ok)
 				r.ReadByte()
 			})
 			p := open(t, patient(u))
