@@ -16,6 +16,7 @@ require (
 	github.com/spf13/pflag v1.0.9
 	github.com/ulule/limiter/v3 v3.11.2
 	github.com/zclconf/go-cty v1.19.0
+	golang.org/x/net v0.59.0
 )
 
 require (

@@ -21,8 +21,9 @@ var importRules = []struct {
 	{"edge/config/...", []string{"edge/config/..."}},
 
 	{"edge/proxy/rfc9111", []string{"edge/cachestore"}},
-	{"edge/proxy/upstream", nil},
-	{"edge/proxy/wire", nil},
+	{"edge/proxy/socket", nil},
+	{"edge/proxy/upstream", []string{"edge/proxy/socket"}},
+	{"edge/proxy/wire", []string{"edge/proxy/socket"}},
 	{"edge/proxy", []string{"edge/proxy/...", "edge/cachestore/..."}},
 
 	{"edge/cachestore", nil},
@@ -54,6 +55,7 @@ var libraryHomes = map[string]string{
 	"github.com/prometheus/client_golang": "edge/cmd/internal/node",
 	"github.com/caddyserver/certmagic":    "edge/cmd/internal/node",
 	"github.com/cespare/xxhash":           "edge/purge",
+	"golang.org/x/net":                    "edge/proxy/socket",
 	"golang.org/x/sys":                    "edge/cmd/internal/node",
 	"golang.org/x/sync":                   "edge/cmd/internal/node",
 }

@@ -255,7 +255,7 @@ func TestPortInUseHasAHint(t *testing.T) {
 
 func TestTextForAPerson(t *testing.T) {
 	var b bytes.Buffer
-	log := newLogger(&b, "info", true)
+	log := newLogger(&lines{to: &b}, "info", true)
 	log.Info("one", "n", 1)
 	log.Warn("two")
 	log.Debug("three")

@@ -108,13 +108,15 @@ const gcPercent = 400
 
 // run runs the node until a signal or ctx ends it. What belongs to the process and
 // not to a node is done here: signals, the collector's limit, the standard log.
-func run(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
+func run(ctx context.Context, cfg *config.Config, stderr io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal has its usual effect
 
 	text := cfg.Log.Format == "text" || cfg.Log.Format == "auto" && isTerminal(stderr)
-	logger := newLogger(stderr, cfg.Log.Level, text)
+	written := &lines{to: stderr}
+	defer func() { err = errors.Join(err, written.flush()) }()
+	logger := newLogger(written, cfg.Log.Level, text)
 	// net/http's client side knows no other log than the standard one.
 	ownStandardLog(logger)
 	debug.SetMemoryLimit(memory.SoftLimit(cfg.Memory.Size, cfg.Fill.Budget))
@@ -129,7 +131,12 @@ func run(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return n.Run(ctx, func() { announce(n, cfg, logger, stderr, text) })
+	return n.Run(ctx, func() {
+		announce(n, cfg, logger, stderr, text)
+		if !text { // which a person may be reading
+			written.gather()
+		}
+	})
 }
 
 // announce says in one line where the node listens and what it fronts: a sentence

@@ -47,6 +47,9 @@ func (h Hits) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 					return nil, fmt.Errorf("load %s: %w", ready[i].Name, err)
 				}
 				rows[i].single = append(rows[i].single, sample)
+				if err := askAll(ctx, ready[i].Address, h.objects); err != nil {
+					return nil, fmt.Errorf("run %s in: %w", ready[i].Name, err)
+				}
 			}
 			sample, err := load(ctx, b, ready[i], h.objects, h.connections)
 			if err != nil {

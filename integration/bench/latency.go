@@ -69,22 +69,30 @@ func quantile(times []time.Duration, q float64) time.Duration {
 	return times[min(int(q*float64(len(times))), len(times)-1)]
 }
 
-// tail is what the windows of all turns of a server at one rate have shown.
+// tail is what the turns of a server at one rate have shown.
 type tail struct {
 	rate     float64
-	p50, p99 []time.Duration
+	p50, p99 []time.Duration // of each tenth of a second
+	whole    []time.Duration // p99 of each turn, which has in it what happens less often
 }
 
 func (t *tail) take(samples []pace.Sample) {
+	var all []time.Duration
 	for _, times := range pace.Windows(samples) {
+		all = append(all, times...)
 		t.p50 = append(t.p50, quantile(times, 0.50))
 		t.p99 = append(t.p99, quantile(times, 0.99))
 	}
+	t.whole = append(t.whole, quantile(all, 0.99))
 }
 
 // quiet is the lower quartile of what windows have shown: what else the machine does
-// can only add to it, and what the server does it does in all of them.
+// can only add to it, and what the server does all the time it does in all of them.
 func quiet(of []time.Duration) time.Duration { return quantile(slices.Clone(of), 0.25) }
+
+// middle is the median of what turns have shown: whatever happens in most of them is in
+// it, be it the server's doing or not.
+func middle(of []time.Duration) time.Duration { return quantile(slices.Clone(of), 0.50) }
 
 func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
 	ready, notes, err := warmAll(ctx, b, l.name, runners, l.objects)
@@ -128,22 +136,32 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 		fmt.Fprintf(os.Stderr, "%s, turn %d of %d\n", l.name, n+1, b.turns())
 	}
 	tails[0][1] = tails[0][0]
+	ofFirst := "of " + ready[0].Name + "'s"
 	table := Table{
-		Title: fmt.Sprintf("%s, %d turns of %v, at half of what %s can do and at half of what each can do", l.name, b.turns(), turn, ready[0].Name),
-		Columns: []string{"peer", "saturated at", "rate", "p50", "p99", "p99 of " + ready[0].Name + "'s",
-			"own rate", "p50", "p99", "p99 of " + ready[0].Name + "'s"},
-		Notes: notes,
+		Title:   fmt.Sprintf("%s, %d turns of %v, at half of what %s can do and at half of what each can do", l.name, b.turns(), turn, ready[0].Name),
+		Columns: []string{"peer", "saturated at"},
+		Notes:   append(notes, quartile),
+	}
+	for _, rate := range []string{"rate", "own rate"} {
+		table.Columns = append(table.Columns, rate, "p50", "p99", ofFirst, "p99 of turns", ofFirst)
 	}
 	for i, runner := range ready {
 		cells := []string{runner.Name, fmt.Sprintf("%.0f/s", 2*half(i))}
 		for _, t := range tails[i] {
-			p99 := quiet(t.p99)
-			cells = append(cells, fmt.Sprintf("%.0f/s", t.rate), micros(quiet(t.p50)), micros(p99),
-				fmt.Sprintf("%.2f", float64(p99)/float64(quiet(tails[0][0].p99))))
+			first := tails[0][0]
+			p99, whole := quiet(t.p99), middle(t.whole)
+			cells = append(cells, fmt.Sprintf("%.0f/s", t.rate), micros(quiet(t.p50)),
+				micros(p99), over(p99, quiet(first.p99)), micros(whole), over(whole, middle(first.whole)))
 		}
 		table.Rows = append(table.Rows, cells)
 	}
 	return []Table{table}, nil
 }
+
+// quartile explains what the tables of open loops show.
+const quartile = "p50 and p99 are the lower quartile of those of each tenth of a second, which what else the machine does can spare; " +
+	"the p99 of turns is the median of those of each second, which it does not, and which has in it what a server does a few times a second"
+
+func over(a, b time.Duration) string { return fmt.Sprintf("%.2f", float64(a)/float64(b)) }
 
 func micros(d time.Duration) string { return d.Round(time.Microsecond).String() }

@@ -66,25 +66,35 @@ func (s Slow) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 	t := Table{
 		Title: fmt.Sprintf("%s, %d of each kind beside %.0f hits/s, deadlines of %v, %d turns of %v each",
 			s.name, s.number, s.rate, s.deadline, b.turns(), turn),
-		Columns: []string{"peer", "p99 without", "elsewhere", "beside", "of without", "of elsewhere", "noise", "core used without", "beside"},
-		Notes:   notes,
+		Columns: []string{"peer", "p99 without", "elsewhere", "beside", "of without", "of elsewhere", "noise",
+			"p99 of turns without", "elsewhere", "beside", "of without", "of elsewhere", "noise", "core used without", "beside"},
+		Notes: append(notes, quartile),
 	}
 	for _, kind := range slowKinds("") {
 		t.Columns = append(t.Columns, kind.name+" cut after")
 	}
 	for i, runner := range ready {
-		var p99 [len(tails)]time.Duration
-		for k := range tails {
-			p99[k] = quiet(tails[k][i].p99)
+		cells := []string{runner.Name}
+		for _, by := range []struct {
+			times func(tail) []time.Duration
+			stand func([]time.Duration) time.Duration // for all of them
+		}{
+			{func(t tail) []time.Duration { return t.p99 }, quiet},
+			{func(t tail) []time.Duration { return t.whole }, middle},
+		} {
+			var p99 [len(tails)]time.Duration
+			for k := range tails {
+				p99[k] = by.stand(by.times(tails[k][i]))
+				cells = append(cells, micros(p99[k]))
+			}
+			cells = append(cells, over(p99[beside], p99[without]), over(p99[beside], p99[elsewhere]),
+				fmt.Sprintf("%.2f", max(noise(by.times(tails[without][i]), by.stand), noise(by.times(tails[elsewhere][i]), by.stand))))
 		}
-		t.Rows = append(t.Rows, append([]string{runner.Name, micros(p99[without]), micros(p99[elsewhere]), micros(p99[beside]),
-			fmt.Sprintf("%.2f", float64(p99[beside])/float64(p99[without])),
-			fmt.Sprintf("%.2f", float64(p99[beside])/float64(p99[elsewhere])),
-			fmt.Sprintf("%.2f", max(noise(tails[without][i].p99), noise(tails[elsewhere][i].p99))),
-			s.core(b, cpu[without][i]), s.core(b, cpu[beside][i])}, cut[i]...))
+		cells = append(cells, s.core(b, cpu[without][i]), s.core(b, cpu[beside][i]))
+		t.Rows = append(t.Rows, append(cells, cut[i]...))
 	}
 	t.Notes = append(t.Notes, "elsewhere: the same slow clients, sent by the same thread, but to a socket that nobody reads from. What they cost beside that is the server's",
-		"noise is the same ratio between the windows of a kind that have even and odd numbers, the larger by the smaller: no smaller effect can be seen")
+		"noise is the same ratio between the tenths, or turns, of a kind that have even and odd numbers, the larger by the smaller: no smaller effect can be seen")
 	return []Table{t}, nil
 }
 
@@ -158,15 +168,15 @@ func tellCuts(cuts []time.Duration, number int, span time.Duration) string {
 	return text
 }
 
-// noise compares windows that should not differ.
-func noise(p99 []time.Duration) float64 {
+// noise compares times of a kind that should not differ, every other one with the rest.
+func noise(times []time.Duration, stand func([]time.Duration) time.Duration) float64 {
 	var sides [2][]time.Duration
-	for i, d := range p99 {
+	for i, d := range times {
 		sides[i%2] = append(sides[i%2], d)
 	}
 	if len(sides[1]) == 0 {
 		return 1
 	}
-	a, b := quiet(sides[0]), quiet(sides[1])
+	a, b := stand(sides[0]), stand(sides[1])
 	return float64(max(a, b)) / float64(min(a, b))
 }

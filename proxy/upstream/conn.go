@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"edge/proxy/socket"
 )
 
 // conn is a connection to an origin from which net/http reads only what a framing
@@ -13,7 +15,7 @@ import (
 // come, in the reader's own memory.
 type conn struct {
 	net.Conn
-	socket syscall.RawConn // below TLS there is none to look at
+	raw syscall.RawConn // below TLS there is none to look at
 
 	mu      sync.Mutex // guards all below; not held while the network is waited for
 	framing framing
@@ -24,10 +26,10 @@ type conn struct {
 	unfit   bool   // no request may be sent any more
 }
 
-func newConn(raw net.Conn, limit int64) *conn {
-	c := &conn{Conn: raw, framing: framing{limit: int(limit)}}
-	if s, ok := raw.(syscall.Conn); ok {
-		c.socket, _ = s.SyscallConn() // fails for closed connections only, and then so will all else
+func newConn(inner net.Conn, limit int64) *conn {
+	c := &conn{Conn: inner, framing: framing{limit: int(limit)}}
+	if s, ok := inner.(syscall.Conn); ok {
+		c.raw, _ = s.SyscallConn() // fails for closed connections only, and then so will all else
 	}
 	return c
 }
@@ -49,15 +51,11 @@ func (c *conn) begin(method string, reused bool) bool {
 // The reading goroutine would find out in a moment; by then the bytes might pass for
 // the answer to the request that we are about to send.
 func (c *conn) pending() bool {
-	if c.socket == nil {
+	if c.raw == nil {
 		return false
 	}
 	found := false
-	err := c.socket.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		found = err == nil // a byte, or the end
-	})
+	err := c.raw.Control(func(fd uintptr) { found = socket.Pending(fd) })
 	return found || err != nil
 }
 

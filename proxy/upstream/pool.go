@@ -25,6 +25,8 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"edge/proxy/socket"
 )
 
 // Options describe one origin. Every zero is an origin that may take for ever or
@@ -136,7 +138,11 @@ func (p *Pool) connectTLS(ctx context.Context, network, address string) (net.Con
 
 func (p *Pool) open(ctx context.Context, network, address string) (net.Conn, error) {
 	p.count.dials.Add(1)
-	return p.dial(ctx, network, address)
+	c, err := p.dial(ctx, network, address)
+	if tcp, ok := c.(*net.TCPConn); ok {
+		c = socket.Direct(tcp)
+	}
+	return c, err
 }
 
 func (p *Pool) headLimit() int64 { return cmp.Or(p.options.MaxHeaderBytes, 10<<20) }

@@ -24,6 +24,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"edge/proxy/socket"
 )
 
 // Conn is one client's connection. Reads come from one goroutine at a time, as
@@ -508,6 +510,9 @@ func (c *Conn) writeAll(buffers net.Buffers) (written int64, err error) {
 
 func (c *Conn) writeOnce(buffers *net.Buffers) (int64, error) {
 	if len(*buffers) > 1 {
+		if tcp := socket.TCP(c.Conn); tcp != nil { // which does it with one system call
+			return buffers.WriteTo(tcp)
+		}
 		return buffers.WriteTo(c.Conn)
 	}
 	n, err := c.Conn.Write((*buffers)[0])

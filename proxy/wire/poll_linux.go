@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"edge/proxy/socket"
 )
 
 // A loop serves TCP connections between requests. It waits for all of its
@@ -861,7 +863,7 @@ func (lp *loop) handOver(c *client) {
 		return
 	}
 	lp.listener.away.Add(1)
-	out := &Conn{Conn: inner, listener: lp.listener, client: c.client, home: lp, address: c.address, peer: c.text, in: c.in}
+	out := &Conn{Conn: socket.Direct(inner.(*net.TCPConn)), listener: lp.listener, client: c.client, home: lp, address: c.address, peer: c.text, in: c.in}
 	if !lp.listener.offer(out) {
 		out.Close()
 	}
@@ -870,7 +872,7 @@ func (lp *loop) handOver(c *client) {
 // takeBack is the end of handOver's way: the connection waits for its next request
 // here again.
 func (lp *loop) takeBack(c *Conn) error {
-	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	raw, err := socket.TCP(c.Conn).SyscallConn()
 	if err != nil {
 		return c.close(true)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"edge/config"
 	"edge/proxy"
+	"edge/proxy/socket"
 	"edge/proxy/wire"
 )
 
@@ -56,7 +57,7 @@ func announced(l net.Listener, server *config.Server) (net.Listener, error) {
 		l.Close()
 		return nil, err
 	}
-	return &proxyproto.Listener{Listener: l, ConnPolicy: policy, ReadHeaderTimeout: server.HeaderTimeout}, nil
+	return &proxyproto.Listener{Listener: socket.Listener{TCPListener: l.(*net.TCPListener)}, ConnPolicy: policy, ReadHeaderTimeout: server.HeaderTimeout}, nil
 }
 
 // closeListeners closes what bind has opened, when nothing serves it yet.
@@ -136,7 +137,7 @@ func (n *Node) serve() {
 		ErrorLog:                     quiet,
 		BaseContext:                  func(net.Listener) context.Context { return n.ctx },
 	}
-	n.tending.Go(func() { n.fail(n.backstage.Serve(n.adminAt)) })
+	n.tending.Go(func() { n.fail(n.backstage.Serve(socket.Listener{TCPListener: n.adminAt.(*net.TCPListener)})) })
 }
 
 // closeBackstage ends the admin listener, last of all, so that a draining node can

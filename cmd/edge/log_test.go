@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Lines wait for one another for a tenth of a second, but for those that are urgent,
+// those that are many, and those before the start and at the end.
+func TestLinesAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := &lines{to: &out}
+		log := newLogger(l, "info", false)
+		holds := func(when string, lines int) {
+			t.Helper()
+			synctest.Wait()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if n := strings.Count(out.String(), "\n"); n != lines {
+				t.Errorf("%s: %d lines, want %d", when, n, lines)
+			}
+		}
+		log.Info("one")
+		holds("before the start", 1)
+		l.gather()
+		log.Info("two")
+		time.Sleep(gathering / 2)
+		log.With("a", 1).WithGroup("g").Info("three", "b", 2)
+		holds("within a tenth of a second", 1)
+		time.Sleep(gathering / 2)
+		holds("after a tenth of a second", 3)
+		log.Info("four")
+		log.With("a", 1).WithGroup("g").Warn("five")
+		holds("with one that is urgent", 5)
+		log.Info("six")
+		time.Sleep(gathering)
+		holds("after another tenth", 6)
+		log.Info(strings.Repeat("x", gathered))
+		holds("when there are many", 7)
+		log.Info("eight")
+		if err := l.flush(); err != nil {
+			t.Error(err)
+		}
+		holds("at the end", 8)
+		for i, word := range []string{"one", "two", "three", "four", "five", "six", "xxx", "eight"} {
+			if line := strings.Split(out.String(), "\n")[i]; !strings.Contains(line, word) {
+				t.Errorf("line %d is not %s: %.200s", i+1, word, line)
+			}
+		}
+	})
+}
+
+// A log that cannot be written now may be later.
+func TestLinesAfterAFault(t *testing.T) {
+	out := &faulty{fails: 1}
+	l := &lines{to: out}
+	if _, err := l.Write([]byte("one\n")); err == nil {
+		t.Error("nobody is told")
+	}
+	if _, err := l.Write([]byte("two\n")); err != nil || out.String() != "two\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
+type faulty struct {
+	bytes.Buffer
+	fails int
+}
+
+func (f *faulty) Write(p []byte) (int, error) {
+	if f.fails--; f.fails >= 0 {
+		return 0, errors.New("full")
+	}
+	return f.Buffer.Write(p)
+}
