@@ -116,8 +116,8 @@ log {
   # "json", "text", or "auto": text on a terminal, JSON elsewhere.
   format = "auto"
 
-  # One line for each request. But for warnings and errors, lines that no terminal
-  # reads are written together, each a tenth of a second late at most.
+  # One line for each request. JSON is written some lines at a time, each a tenth of
+  # a second late at most; warnings and errors at once.
   access = true
 }
 

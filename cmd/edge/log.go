@@ -100,7 +100,9 @@ func (u urgent) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // WithGroup implements slog.Handler.
-func (u urgent) WithGroup(name string) slog.Handler { return urgent{u.Handler.WithGroup(name), u.lines} }
+func (u urgent) WithGroup(name string) slog.Handler {
+	return urgent{u.Handler.WithGroup(name), u.lines}
+}
 
 // terse leaves out what a person who is looking does not need: the date, and the
 // level of what is no cause for alarm.
