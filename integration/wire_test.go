@@ -912,7 +912,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 	t.Parallel()
 	e := listen(t)
 	n := shopOf(t, e)
-	for reason, request := range map[string]string{
+	refused := map[string]string{
 		"framing":         coded("Content-Length: 5\r\nTransfer-Encoding: chunked"),
 		"transfer-coding": coded("Transfer-Encoding: gzip"),
 		"length":          long("Content-Length: +3"),
@@ -929,13 +929,17 @@ func TestRefusalsAreCounted(t *testing.T) {
 		"too-many-fields": headGet + lines("X-%d: a\r\n", 200) + "\r\n",
 		"head-too-large":  headGet + "X-A: " + strings.Repeat("a", 5<<10) + "\r\n\r\n",
 		"chunk":           headPost + "Transfer-Encoding: chunked\r\n\r\n0x2\r\nok\r\n0\r\n\r\n",
-	} {
+	}
+	for reason, request := range refused {
 		before := doorRefused(t, n, reason)
 		converse(t, n, request+second)
 		converse(t, n, request+second)
 		equal(t, "refused for "+reason, doorRefused(t, n, reason)-before, 2)
-		if reason != "chunk" && strings.Count(n.Log(), fmt.Sprintf(`"reason":%q`, reason)) != 1 {
-			t.Errorf("the log has %d lines on %s, want one", strings.Count(n.Log(), fmt.Sprintf(`"reason":%q`, reason)), reason)
+	}
+	n.Stop(t)
+	for reason := range refused {
+		if lines := strings.Count(n.Log(), fmt.Sprintf(`"reason":%q`, reason)); reason != "chunk" && lines != 1 {
+			t.Errorf("the log has %d lines on %s, want one", lines, reason)
 		}
 	}
 }

@@ -23,16 +23,17 @@ func newLogger(w *lines, level string, text bool) *slog.Logger {
 	return slog.New(urgent{slog.NewTextHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: terse}), w})
 }
 
-// How long, and how many of them, lines are gathered.
+// How long, and how many of them, lines are gathered: no more than a pipe that several
+// programs write to takes as one (PIPE_BUF).
 const (
 	gathering = 100 * time.Millisecond
-	gathered  = 64 << 10 // bytes
+	gathered  = 4 << 10 // bytes
 )
 
-// lines writes the lines of a log, once it is told to gather them many at a time: a
+// lines writes the lines of a log, once it is told to gather them some at a time: a
 // system call for each would be a good part of what a node spends on a request. A
-// line waits for a tenth of a second at most, which is what a node that is killed
-// loses. It may be used by any number of goroutines.
+// line waits for a tenth of a second at most, which is what a process that is killed,
+// or crashes, loses. It may be used by any number of goroutines.
 type lines struct {
 	to io.Writer
 
@@ -48,19 +49,33 @@ func (l *lines) gather() {
 	l.timer = time.AfterFunc(gathering, func() { _ = l.flush() }) // nobody is left to tell
 }
 
+// prompt ends it: what is held is written, and all that follows at once. That it could
+// not be written is no fault of what the program did.
+func (l *lines) prompt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.flushLocked()
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+}
+
 // Write implements io.Writer. It waits where the reader of the log is slow.
 func (l *lines) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	first := len(l.held) == 0
-	l.held = append(l.held, line...)
-	if l.timer == nil || len(l.held) >= gathered {
-		return len(line), l.flushLocked()
+	var err error
+	if len(l.held)+len(line) > gathered {
+		err = l.flushLocked()
 	}
-	if first {
+	if l.held = append(l.held, line...); l.timer == nil || len(l.held) > gathered {
+		return len(line), errors.Join(err, l.flushLocked())
+	}
+	if len(l.held) == len(line) { // the first
 		l.timer.Reset(gathering)
 	}
-	return len(line), nil
+	return len(line), err
 }
 
 // flush writes what is held.

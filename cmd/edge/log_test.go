@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,16 +45,40 @@ func TestLinesAreGathered(t *testing.T) {
 		log.Info(strings.Repeat("x", gathered))
 		holds("when there are many", 7)
 		log.Info("eight")
-		if err := l.flush(); err != nil {
-			t.Error(err)
-		}
+		l.prompt()
 		holds("at the end", 8)
-		for i, word := range []string{"one", "two", "three", "four", "five", "six", "xxx", "eight"} {
+		log.Info("nine")
+		holds("after the end", 9)
+		for i, word := range []string{"one", "two", "three", "four", "five", "six", "xxx", "eight", "nine"} {
 			if line := strings.Split(out.String(), "\n")[i]; !strings.Contains(line, word) {
 				t.Errorf("line %d is not %s: %.200s", i+1, word, line)
 			}
 		}
 	})
+}
+
+// Lines that go together are whole ones, and no more than a pipe takes as one.
+func TestLinesGoTogether(t *testing.T) {
+	out := &sized{}
+	l := &lines{to: out}
+	l.gather()
+	line := strings.Repeat("x", 999) + "\n"
+	for range 10 {
+		if _, err := io.WriteString(l, line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.prompt()
+	if want := []int{4000, 4000, 2000}; !slices.Equal(out.writes, want) {
+		t.Errorf("wrote %v bytes, want %v", out.writes, want)
+	}
+}
+
+type sized struct{ writes []int }
+
+func (s *sized) Write(p []byte) (int, error) {
+	s.writes = append(s.writes, len(p))
+	return len(p), nil
 }
 
 // A log that cannot be written now may be later.

@@ -108,14 +108,14 @@ const gcPercent = 400
 
 // run runs the node until a signal or ctx ends it. What belongs to the process and
 // not to a node is done here: signals, the collector's limit, the standard log.
-func run(ctx context.Context, cfg *config.Config, stderr io.Writer) (err error) {
+func run(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal has its usual effect
 
 	text := cfg.Log.Format == "text" || cfg.Log.Format == "auto" && isTerminal(stderr)
 	written := &lines{to: stderr}
-	defer func() { err = errors.Join(err, written.flush()) }()
+	defer written.prompt()
 	logger := newLogger(written, cfg.Log.Level, text)
 	// net/http's client side knows no other log than the standard one.
 	ownStandardLog(logger)

@@ -25,6 +25,7 @@ type row struct {
 	peer    string
 	samples []Sample
 	single  []Sample // with a single key, where the work has many
+	again   int64    // objects fetched in run-ins, though they had been fetched before
 }
 
 // measure warms every peer and then loads one after the other, round by round, in
@@ -47,9 +48,11 @@ func (h Hits) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 					return nil, fmt.Errorf("load %s: %w", ready[i].Name, err)
 				}
 				rows[i].single = append(rows[i].single, sample)
+				fetched := b.lab.fetched.Load()
 				if err := askAll(ctx, ready[i].Address, h.objects); err != nil {
 					return nil, fmt.Errorf("run %s in: %w", ready[i].Name, err)
 				}
+				rows[i].again += b.lab.fetched.Load() - fetched
 			}
 			sample, err := load(ctx, b, ready[i], h.objects, h.connections)
 			if err != nil {
@@ -118,6 +121,8 @@ func (h Hits) strayed(row row) string {
 	switch {
 	case h.objects.pass && fetched < requests:
 		return fmt.Sprintf("%s did not pass all: %d of %d requests reached the origin", row.peer, fetched, requests)
+	case row.again > 0:
+		return fmt.Sprintf("%s had to fetch %d objects again before its turns, and %d of %d requests reached the origin in them", row.peer, row.again, fetched, requests)
 	case !h.objects.pass && fetched > 0:
 		return fmt.Sprintf("%s had not all hits: %d of %d requests reached the origin", row.peer, fetched, requests)
 	}

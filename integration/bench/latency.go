@@ -73,7 +73,7 @@ func quantile(times []time.Duration, q float64) time.Duration {
 type tail struct {
 	rate     float64
 	p50, p99 []time.Duration // of each tenth of a second
-	whole    []time.Duration // p99 of each turn, which has in it what happens less often
+	whole    []time.Duration // p99 of each turn
 }
 
 func (t *tail) take(samples []pace.Sample) {
@@ -90,9 +90,11 @@ func (t *tail) take(samples []pace.Sample) {
 // can only add to it, and what the server does all the time it does in all of them.
 func quiet(of []time.Duration) time.Duration { return quantile(slices.Clone(of), 0.25) }
 
-// middle is the median of what turns have shown: whatever happens in most of them is in
-// it, be it the server's doing or not.
-func middle(of []time.Duration) time.Duration { return quantile(slices.Clone(of), 0.50) }
+// middle is the median of what turns have shown: whatever delays one request in a
+// hundred in most of them is in it, be it the server's doing or not.
+func middle(of []time.Duration) time.Duration {
+	return median(of, func(d time.Duration) time.Duration { return d })
+}
 
 func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
 	ready, notes, err := warmAll(ctx, b, l.name, runners, l.objects)
@@ -159,8 +161,8 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 }
 
 // quartile explains what the tables of open loops show.
-const quartile = "p50 and p99 are the lower quartile of those of each tenth of a second, which what else the machine does can spare; " +
-	"the p99 of turns is the median of those of each second, which it does not, and which has in it what a server does a few times a second"
+const quartile = "p50 and p99 are the lower quartile of those of each tenth of a second, some of which what else the machine does spares; " +
+	"the p99 of turns is the median of those of each second, none of which it spares"
 
 func over(a, b time.Duration) string { return fmt.Sprintf("%.2f", float64(a)/float64(b)) }
 

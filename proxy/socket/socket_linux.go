@@ -1,6 +1,9 @@
+//go:build !386
+
 package socket
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -14,12 +17,12 @@ import (
 func Direct(c *net.TCPConn) net.Conn {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return c // closed, which whoever uses it is told
+		return c // none, which whoever uses it is told
 	}
 	d := &conn{Conn: c}
-	d.in = half{op: "read", call: read, wait: raw.Read}
-	d.out = half{op: "write", call: write, wait: raw.Write}
-	d.in.try, d.out.try = d.in.once, d.out.once
+	d.in = half{op: "read", wait: raw.Read}
+	d.out = half{op: "write", wait: raw.Write}
+	d.in.try, d.out.try = d.in.read, d.out.write
 	return d
 }
 
@@ -33,14 +36,14 @@ type conn struct {
 // half is one direction of a connection.
 type half struct {
 	op   string
-	call func(fd uintptr, p []byte) (int, syscall.Errno)
-	wait func(func(fd uintptr) bool) error // until the direction is ready, or its deadline has passed
-	try  func(fd uintptr) bool             // once, made once
+	wait func(func(fd uintptr) bool) error // calls again and again, whenever the direction is ready, up to the deadline
+	try  func(fd uintptr) bool             // read or write, as a value that is made once
 
 	mu    sync.Mutex // guards what follows, which is of the call under way
 	p     []byte
 	n     int
 	errno syscall.Errno
+	full  bool // the last read has filled what it was given
 }
 
 func (c *conn) tcp() *net.TCPConn { return c.Conn.(*net.TCPConn) }
@@ -56,7 +59,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := c.in.take(p)
+	n, err := c.in.do(p)
 	if err != nil {
 		return 0, opError(c.Conn, c.in.op, err)
 	}
@@ -67,19 +70,19 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // Write implements net.Conn.
-func (c *conn) Write(p []byte) (written int, err error) {
-	for written < len(p) {
-		n, err := c.out.take(p[written:])
-		written += n
-		if err != nil {
-			return written, opError(c.Conn, c.out.op, err)
-		}
+func (c *conn) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
 	}
-	return written, nil
+	n, err := c.out.do(p)
+	if err != nil {
+		err = opError(c.Conn, c.out.op, err)
+	}
+	return n, err
 }
 
-// take has the kernel fill p, or take of it what it will.
-func (h *half) take(p []byte) (int, error) {
+// do reads into p, or writes all of it.
+func (h *half) do(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.p, h.n, h.errno = p, 0, 0
@@ -91,15 +94,34 @@ func (h *half) take(p []byte) (int, error) {
 	return h.n, err
 }
 
-// once calls the kernel, and reports whether that was all there is to do: false has it
-// called again when the direction is ready.
-func (h *half) once(fd uintptr) bool {
-	for {
-		n, errno := h.call(fd, h.p)
+// read reads once, and reports whether there was something to be read, be it the end.
+func (h *half) read(fd uintptr) bool {
+	// Who sends much gives much to do, and what takes long must not keep everybody else
+	// from the only processor there may be: the monitor has to be awake for it.
+	call := read
+	if h.full {
+		call = syscallRead
+	}
+	n, errno := call(fd, h.p)
+	for errno == syscall.EINTR {
+		n, errno = call(fd, h.p)
+	}
+	if errno == syscall.EAGAIN {
+		return false
+	}
+	if h.errno = errno; errno == 0 {
+		h.n, h.full = n, n == len(h.p)
+	}
+	return true
+}
+
+// write writes as much as is taken, and reports whether that was all, or no more will be.
+func (h *half) write(fd uintptr) bool {
+	for h.n < len(h.p) {
+		n, errno := write(fd, h.p[h.n:])
 		switch errno {
 		case 0:
-			h.n = n
-			return true
+			h.n += n
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false
@@ -108,6 +130,19 @@ func (h *half) once(fd uintptr) bool {
 			return true
 		}
 	}
+	return true
+}
+
+// syscallRead reads by a call that the scheduler is told of.
+func syscallRead(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, err := syscall.Read(int(fd), p)
+	return max(n, 0), errnoOf(err)
+}
+
+// errnoOf returns what an error of package syscall is.
+func errnoOf(err error) (errno syscall.Errno) {
+	errors.As(err, &errno)
+	return errno
 }
 
 // Pending reports whether a socket has something to be read, be it its end.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func TestLargeWrite(t *testing.T) {
 		}
 		wrote <- errors.Join(err, direct.(interface{ CloseWrite() error }).CloseWrite())
 	}()
-	got, err := io.ReadAll(other)
+	got, err := io.ReadAll(Direct(other))
 	if err := errors.Join(err, <-wrote); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +70,28 @@ func TestLargeWrite(t *testing.T) {
 	}
 	if n, err := direct.Read(got[:8]); n != 1 || err != nil {
 		t.Errorf("the other direction: %d bytes, %v", n, err)
+	}
+}
+
+// What one goroutine writes goes out as a whole, whoever else writes.
+func TestWritesDoNotMix(t *testing.T) {
+	direct, other := pair(t)
+	const size = 8 << 20
+	var writers sync.WaitGroup
+	for _, b := range []byte("ab") {
+		writers.Go(func() {
+			if _, err := direct.Write(bytes.Repeat([]byte{b}, size)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	got := make([]byte, 2*size)
+	if _, err := io.ReadFull(other, got); err != nil {
+		t.Fatal(err)
+	}
+	writers.Wait()
+	if n := len(bytes.TrimLeft(got, string(got[:1]))); n != size {
+		t.Errorf("after %d bytes of one there is the other", 2*size-n)
 	}
 }
 
