@@ -43,16 +43,17 @@ func (h Hits) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table,
 		for turn := range ready {
 			i := (turn + round) % len(ready)
 			if h.objects.keys > 1 {
-				sample, err := load(ctx, b, ready[i], h.objects.one(), h.connections)
-				if err != nil {
-					return nil, fmt.Errorf("load %s: %w", ready[i].Name, err)
-				}
-				rows[i].single = append(rows[i].single, sample)
 				fetched := b.lab.fetched.Load()
 				if err := askAll(ctx, ready[i].Address, h.objects); err != nil {
 					return nil, fmt.Errorf("run %s in: %w", ready[i].Name, err)
 				}
 				rows[i].again += b.lab.fetched.Load() - fetched
+				sample, err := load(ctx, b, ready[i], h.objects.one(), h.connections)
+				if err != nil {
+					return nil, fmt.Errorf("load %s: %w", ready[i].Name, err)
+				}
+				fmt.Fprintf(os.Stderr, "%s, round %d, %s, one key: %v\n", h.name, round+1, ready[i].Name, sample)
+				rows[i].single = append(rows[i].single, sample)
 			}
 			sample, err := load(ctx, b, ready[i], h.objects, h.connections)
 			if err != nil {
