@@ -153,7 +153,7 @@ func startVersions(tb testing.TB) *versions {
 			return
 		}
 		if r.URL.Query().Get("slow") != "" {
-			time.Sleep(20 * time.Millisecond) // long enough for a purge to come between
+			time.Sleep(20 * time.Millisecond) // makes it likelier that a purge comes between; nothing is expected of it
 		}
 		io.WriteString(w, body)
 	})

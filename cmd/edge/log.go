@@ -17,10 +17,11 @@ func newLogger(w *lines, level string, text bool) *slog.Logger {
 	if err := least.UnmarshalText([]byte(level)); err != nil {
 		panic("edge: log level " + level + ", which the configuration has let through")
 	}
-	if !text {
-		return slog.New(urgent{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least}), w})
+	var form slog.Handler = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least})
+	if text {
+		form = slog.NewTextHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: terse})
 	}
-	return slog.New(urgent{slog.NewTextHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: terse}), w})
+	return slog.New(urgent{form, w})
 }
 
 // How long, and how many of them, lines are gathered: no more than a pipe that several

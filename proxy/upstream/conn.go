@@ -29,7 +29,7 @@ type conn struct {
 func newConn(inner net.Conn, limit int64) *conn {
 	c := &conn{Conn: inner, framing: framing{limit: int(limit)}}
 	if s, ok := inner.(syscall.Conn); ok {
-		c.raw, _ = s.SyscallConn() // fails for closed connections only, and then so will all else
+		c.raw, _ = s.SyscallConn() // fails for what is no connection only, and then so will all else
 	}
 	return c
 }
