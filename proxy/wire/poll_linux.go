@@ -599,7 +599,16 @@ func (lp *loop) part(c *client, need int) {
 		lp.handOver(c)
 		return
 	}
-	c.mode, c.left, c.due = holding, need-len(c.in), lp.after(lp.listener.options.Body)
+	c.mode, c.due = holding, lp.after(lp.listener.options.Body)
+	c.holdFor(need - len(c.in))
+}
+
+// holdFor has the system gather so many bytes before it wakes anybody: a client that
+// sends them one by one costs no more than one that does not. The end of a connection
+// wakes all the same.
+func (c *client) holdFor(bytes int) {
+	c.left = bytes
+	sysWakeAt(c.fd, bytes)
 }
 
 // hoard reads what has come of a body that is held.
@@ -613,9 +622,11 @@ func (lp *loop) hoard(c *client) {
 		return
 	}
 	c.in = append(c.in, lp.in[:n]...)
-	if c.left -= n; c.left <= 0 {
+	if n >= c.left {
 		lp.handOver(c)
+		return
 	}
+	c.holdFor(c.left - n)
 }
 
 // letGo hands on all that is held.
@@ -831,6 +842,7 @@ func (lp *loop) linger(c *client) {
 		lp.close(c)
 		return
 	}
+	sysWakeAt(c.fd, 1) // it may have held a body
 	c.mode, c.due, c.left = draining, lp.after(lingering), lingeringBytes
 	lp.rewatch(c.fd, syscall.EPOLLIN)
 }
@@ -850,6 +862,9 @@ func (lp *loop) discard(c *client) {
 func (lp *loop) handOver(c *client) {
 	lp.unwatch(c.fd)
 	delete(lp.clients, c.fd)
+	if c.mode == holding {
+		sysWakeAt(c.fd, 1) // again, or what comes next would be waited for in vain
+	}
 	file := os.NewFile(uintptr(c.fd), "connection")
 	inner, err := net.FileConn(file)
 	if err != nil { // most likely no descriptor is left
@@ -979,6 +994,13 @@ func sysPoll(epoll int, events []syscall.EpollEvent) (int, syscall.Errno) {
 func sysRead(fd int, p []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	return int(n), errno
+}
+
+// sysWakeAt sets how many bytes must have come before a connection is ready to be
+// read. For a socket of TCP it does not fail.
+func sysWakeAt(fd, bytes int) {
+	n := int32(bytes)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_SETSOCKOPT, uintptr(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, uintptr(unsafe.Pointer(&n)), unsafe.Sizeof(n), 0)
 }
 
 func sysWrite(fd int, p []byte) (int, syscall.Errno) {

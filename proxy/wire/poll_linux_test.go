@@ -365,6 +365,26 @@ func heard(t *testing.T, s *server) {
 	}
 }
 
+// unread returns how much of what c has sent has come to the other end, which is this
+// process's too, and was not read there.
+func unread(t *testing.T, c net.Conn) int {
+	t.Helper()
+	ours := c.LocalAddr().(*net.TCPAddr).Port
+	for fd := range 4096 {
+		peer, err := syscall.Getpeername(fd)
+		if err != nil || int(addressOf(peer).Port()) != ours {
+			continue
+		}
+		var n int32
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+			t.Fatal(errno)
+		}
+		return int(n)
+	}
+	t.Fatal("nobody has the other end")
+	return 0
+}
+
 // TestBodiesAreHeld: nobody hears of a request before enough of its body has come, or
 // all of it.
 func TestBodiesAreHeld(t *testing.T) {
@@ -376,6 +396,7 @@ func TestBodiesAreHeld(t *testing.T) {
 		"whole":            {3, "ab", "c"},
 		"nothing yet":      {1, "", "a"},
 		"enough":           {20, "1234567", "8901234567890"},
+		"little is left":   {9, "1234567", "89"},
 		"more than enough": {20, "1", "2345678901234567890"},
 		"another behind":   {3, "a", "bcGET /quick/2 HTTP/1.1\r\nHost: a\r\n\r\n"},
 	} {
@@ -392,7 +413,14 @@ func TestBodiesAreHeld(t *testing.T) {
 			if n := s.door.away.Load(); n != 0 {
 				t.Fatal("the request has gone on")
 			}
-			io.WriteString(c, test.rest)
+			if n := unread(t, c); n != len(test.bytes) {
+				t.Errorf("%d bytes of %d wait with the system", n, len(test.bytes))
+			}
+			io.WriteString(c, test.rest[:1])
+			if len(test.rest) > 1 {
+				heard(t, s) // what has gone on is no longer waited for together
+				io.WriteString(c, test.rest[1:])
+			}
 			expect(t, r, "POST", "house("+(test.bytes + test.rest)[:test.length]+"): POST /slow ")
 			if name == "another behind" {
 				expect(t, r, "GET", "door: GET /quick/2 ")
