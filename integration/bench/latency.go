@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -20,7 +21,8 @@ func (b *Bench) turns() int { return b.rounds * int(b.duration/turn) }
 
 // Latency is an open loop at half of what a server can do, which the closed loop
 // finds out first: at half of what the first peer can do, the same for all, and at
-// half of what each can do itself.
+// half of what each can do itself. At that rate a floor is asked, too: more requests
+// a second keep also the load generator longer, which is nothing of the server's.
 type Latency struct {
 	name        string
 	objects     Objects
@@ -96,7 +98,7 @@ func middle(of []time.Duration) time.Duration {
 	return median(of, func(d time.Duration) time.Duration { return d })
 }
 
-func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Table, error) {
+func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) (tables []Table, err error) {
 	ready, notes, err := warmAll(ctx, b, l.name, runners, l.objects)
 	if err != nil {
 		return nil, err
@@ -113,7 +115,13 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 		}
 	}
 	half := func(i int) float64 { return median(full[i], Sample.perSecond) / 2 }
+	floor, err := startFloor(ctx, l.objects.size)
+	if err != nil {
+		return nil, fmt.Errorf("start a floor: %w", err)
+	}
+	defer func() { err = errors.Join(err, floor.Stop()) }()
 	tails := make([][2]tail, len(ready))
+	floors := make([]tail, len(ready)) // each at the server's own rate
 	for i := range tails {
 		tails[i][0].rate, tails[i][1].rate = half(0), half(i)
 	}
@@ -134,6 +142,12 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 				}
 				t.take(times)
 			}
+			own := tails[i][1].rate
+			times, err := paceOf(floor.Address, l.objects, l.connections, own, turn).Run(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("the floor at %.0f/s: %w", own, err)
+			}
+			floors[i].take(times)
 		}
 		fmt.Fprintf(os.Stderr, "%s, turn %d of %d\n", l.name, n+1, b.turns())
 	}
@@ -142,11 +156,13 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 	table := Table{
 		Title:   fmt.Sprintf("%s, %d turns of %v, at half of what %s can do and at half of what each can do", l.name, b.turns(), turn, ready[0].Name),
 		Columns: []string{"peer", "saturated at"},
-		Notes:   append(notes, quartile),
+		Notes: append(notes, quartile,
+			"the floor is a server that does nothing but to read and to write the same answer, asked at each one's own rate: what it takes is the machine's, the kernel's and the load generator's"),
 	}
 	for _, rate := range []string{"rate", "own rate"} {
 		table.Columns = append(table.Columns, rate, "p50", "p99", ofFirst, "p99 of turns", ofFirst)
 	}
+	table.Columns = append(table.Columns, "floor's p50", "p99", "p99 of turns")
 	for i, runner := range ready {
 		cells := []string{runner.Name, fmt.Sprintf("%.0f/s", 2*half(i))}
 		for _, t := range tails[i] {
@@ -155,6 +171,8 @@ func (l Latency) measure(ctx context.Context, b *Bench, runners []Runner) ([]Tab
 			cells = append(cells, fmt.Sprintf("%.0f/s", t.rate), micros(quiet(t.p50)),
 				micros(p99), over(p99, quiet(first.p99)), micros(whole), over(whole, middle(first.whole)))
 		}
+		f := floors[i]
+		cells = append(cells, micros(quiet(f.p50)), micros(quiet(f.p99)), micros(middle(f.whole)))
 		table.Rows = append(table.Rows, cells)
 	}
 	return []Table{table}, nil

@@ -54,6 +54,10 @@ type Build struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == floorArgument {
+		fmt.Fprintln(os.Stderr, "bench:", beFloor(os.Args[2:]))
+		os.Exit(1)
+	}
 	o, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		os.Exit(0)
