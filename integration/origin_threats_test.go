@@ -359,10 +359,14 @@ func TestTrailersAreFiltered(t *testing.T) {
 		if r.RequestURI == "/stored" {
 			directive = "max-age=600"
 		}
-		return "HTTP/1.1 200 OK\r\nCache-Control: " + directive + "\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + trailers + "\r\n", false
+		announced := "Trailer: X-Sum\r\n"
+		if r.RequestURI == "/unannounced" {
+			announced = ""
+		}
+		return "HTTP/1.1 200 OK\r\nCache-Control: " + directive + "\r\n" + announced + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + trailers + "\r\n", false
 	})
 	n := configured(t, site(o.URL, `"*"`, ""))
-	for _, target := range []string{"/passed", "/stored", "/stored"} {
+	for _, target := range []string{"/passed", "/unannounced", "/stored", "/stored"} {
 		res := open(t, n, target)
 		body, err := io.ReadAll(res.Body)
 		if err != nil || string(body) != "ok" {

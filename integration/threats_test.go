@@ -51,6 +51,11 @@ func TestPoisonByUnkeyedHeader(t *testing.T) {
 		{"D3", "X-Http-Method", "DELETE"},
 		{"D3", "X-Method-Override", "DELETE"},
 		{"H3", "X-Forwarded-For", "66.6.6.6"},
+		{"H3", "X-Forwarded-User", "evil"},
+		{"H3", "X-Forwarded-Client-Cert", "evil"},
+		{"H3", "X-Original-Uri", "/evil"},
+		{"H3", "X-Original-Forwarded-For", "66.6.6.6"},
+		{"H3", "Client-Ip", "66.6.6.6"},
 	} {
 		target := fmt.Sprintf("/%d", i)
 		get(t, n, target, test.name, test.value)
@@ -344,14 +349,21 @@ func TestRedirectToItselfIsNotStored(t *testing.T) {
 	o := origin.Start(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=600")
 		location := r.URL.Path
-		if r.URL.Path == "/absolute" {
-			location = "http://" + r.Host + r.URL.Path
+		switch r.URL.Path {
+		case "/absolute":
+			location = "HTTP://" + r.Host + r.URL.Path
+		case "/fragment":
+			location += "#below"
+		case "/escaped":
+			location = "/%65scaped"
+		case "/dots":
+			location = "/a/../dots"
 		}
 		w.Header().Set("Location", location)
 		w.WriteHeader(http.StatusMovedPermanently)
 	})
 	n := front(t, o)
-	for _, target := range []string{"/relative", "/absolute"} {
+	for _, target := range []string{"/relative", "/absolute", "/fragment", "/escaped", "/dots"} {
 		get(t, n, target)
 		equal(t, target+": hit", get(t, n, target).hit(), false)
 	}

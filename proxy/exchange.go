@@ -92,16 +92,18 @@ func (x *exchange) sanitise() {
 func unkeyed(name string) bool {
 	if name[0] == 'X' {
 		switch name {
-		case "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server",
-			"X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-Prefix", "X-Forwarded-Protocol", "X-Forwarded-Path",
-			"X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded", "X-Host", "X-Original-Url", "X-Rewrite-Url",
-			"X-Original-Host", "X-Original-Method", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
-			"X-Http-Host-Override", "X-Real-Ip", "X-Azure-Clientip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Url-Scheme", "X-Http-Scheme":
+		case "X-Forwarded", "X-Host", "X-Original-Url", "X-Original-Uri", "X-Original-Path", "X-Original-Host", "X-Original-Method",
+			"X-Original-Forwarded-For", "X-Original-Forwarded-Host", "X-Original-Forwarded-Proto", "X-Original-Remote-Addr",
+			"X-Rewrite-Url", "X-Override-Url", "X-Http-Path-Override", "X-Envoy-Original-Path", "X-Envoy-Original-Host",
+			"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Http-Host-Override",
+			"X-Real-Ip", "X-Azure-Clientip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip", "X-Remote-Ip", "X-Remote-Addr",
+			"X-Scheme", "X-Url-Scheme", "X-Http-Scheme":
 			return true
 		}
+		return strings.HasPrefix(name, "X-Forwarded-")
 	}
 	switch name {
-	case "Forwarded", "Front-End-Https", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Max-Forwards":
+	case "Forwarded", "Front-End-Https", "True-Client-Ip", "Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Max-Forwards":
 		return true
 	}
 	return false
@@ -151,10 +153,11 @@ func endToEnd(name string) bool {
 }
 
 // mayUpgrade lets only WebSocket through, where the route says so, and never with
-// a body that could hold a second request.
+// a body that could hold a second request, or from a client of HTTP/1.0 (RFC 9110
+// section 7.8).
 func (x *exchange) mayUpgrade(upgrade []string) bool {
 	return x.h.Rules.Upgrade && len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket") &&
-		x.r.Method == http.MethodGet && x.r.ContentLength == 0
+		x.r.Method == http.MethodGet && x.r.ContentLength == 0 && x.r.ProtoAtLeast(1, 1)
 }
 
 // keepCookies removes all cookies but those that take part in the key.

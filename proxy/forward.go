@@ -131,6 +131,7 @@ func (x *exchange) introduce(header http.Header) {
 		for token := range strings.SplitSeq(te, ",") {
 			if strings.EqualFold(strings.TrimSpace(token), "trailers") {
 				header["Te"] = []string{"trailers"}
+				header["Connection"] = append(header["Connection"], "TE") // RFC 9110 section 10.1.4
 			}
 		}
 	}

@@ -25,7 +25,7 @@ import (
 // 429, 431 and 511 are stored never, and 414 is about the target.)
 func aboutThisRequest(status int) bool {
 	switch status {
-	case http.StatusNotAcceptable, http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusPreconditionFailed,
+	case http.StatusNotAcceptable, http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusPreconditionFailed,
 		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable,
 		http.StatusExpectationFailed, http.StatusMisdirectedRequest, http.StatusTooEarly, http.StatusUpgradeRequired:
 		return true
@@ -34,10 +34,15 @@ func aboutThisRequest(status int) bool {
 }
 
 // maybeAboutThisRequest names the errors that are as often about the target as about
-// a field that the origin, or a firewall before it, did not like. They take the
-// place of nothing better, and do not last.
+// a field that the origin, or a firewall before it, did not like: all of the 4xx but
+// those that can only mean the target. They take the place of nothing better, and do
+// not last.
 func maybeAboutThisRequest(status int) bool {
-	return status == http.StatusBadRequest || status == http.StatusForbidden
+	switch status {
+	case http.StatusNotFound, http.StatusGone, http.StatusRequestURITooLong, http.StatusUnavailableForLegalReasons:
+		return false
+	}
+	return 400 <= status && status < 500
 }
 
 // guardErrors refuses or shortens the life of an error that may be one client's

@@ -39,7 +39,7 @@ func TestErrorsAboutOneRequestAreNotStored(t *testing.T) {
 	}
 	rg := newRig(t, origin, nil)
 	listed := newRig(t, origin, func(h *Handler) { h.Rules.Policy.Negative = map[int]time.Duration{413: time.Minute, 400: time.Minute} })
-	for _, status := range []int{406, 408, 411, 412, 413, 415, 416, 417, 421, 425, 426, 428, 429, 431} {
+	for _, status := range []int{406, 407, 408, 411, 412, 413, 415, 416, 417, 421, 425, 426, 428, 429, 431} {
 		target := fmt.Sprintf("/%d", status)
 		if a := rg.get(target, "X-Odd", "1"); a.status != status {
 			t.Fatalf("%s: status %d", target, a.status)
@@ -56,7 +56,7 @@ func TestErrorsAboutOneRequestAreNotStored(t *testing.T) {
 	if a := listed.get("/413"); a.status != 413 || !a.hit() {
 		t.Errorf("a listed status is not stored: %d", a.status)
 	}
-	for _, status := range []int{400, 403} {
+	for _, status := range []int{400, 401, 403, 405, 409, 418, 422, 430} {
 		target := fmt.Sprintf("/%d", status)
 		rg.get(target, "X-Odd", "1")
 		if a := rg.get(target); a.status != status || !a.hit() || a.lifetimeLeft(t) > 10*time.Second {
@@ -95,6 +95,33 @@ func TestErrorAboutOneRequestReplacesNothing(t *testing.T) {
 	}
 }
 
+// D4: nor does an error that comes because its client had the origin asked, though what
+// is stored is fresh. That there is nothing any more is no such error.
+func TestErrorThatWasAskedForReplacesNothing(t *testing.T) {
+	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600, stale-if-error=600")
+		if r.Header.Get("X-Odd") != "" {
+			status, _ := strconv.Atoi(r.URL.Path[1:])
+			w.WriteHeader(status)
+		}
+		fmt.Fprint(w, "page")
+	}, nil)
+	for _, status := range []int{401, 403, 404, 405, 407, 409, 410, 418, 422, 500, 501, 502, 503, 504, 507, 520, 598} {
+		target := fmt.Sprintf("/%d", status)
+		rg.get(target)
+		if a := rg.get(target, "X-Odd", "1", "Cache-Control", "no-cache"); a.status != status {
+			t.Errorf("%s: the one who provoked it got %d", target, a.status)
+		}
+		want := http.StatusOK
+		if status == http.StatusNotFound || status == http.StatusGone {
+			want = status
+		}
+		if a := rg.get(target); a.status != want || !a.hit() {
+			t.Errorf("%s: another got %d, %v; want a hit with %d", target, a.status, a.header, want)
+		}
+	}
+}
+
 // W1, W5: a rule that stores by path does not store a page whose path looks like a
 // file's; what the response itself allows is stored, whatever it looks like.
 func TestPathOfAFilePromisesItsType(t *testing.T) {
@@ -129,6 +156,7 @@ func TestPathOfAFilePromisesItsType(t *testing.T) {
 		{forced, "/account/x.pdf?type=text/html", false},
 		{forced, "/account/x.woff2?type=text/html", false},
 		{forced, "/account/x.css", false},
+		{forced, "/account/x.css?type=text/css&type=text/html", false},
 		{forced, "/account/x.css?explicit&type=text/html", false},
 		{filled, "/account/x.css?type=text/html", false},
 		{filled, "/account/x.css?explicit&type=text/html", true},

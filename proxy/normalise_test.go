@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 )
 
@@ -21,6 +22,10 @@ func TestTargetsHaveOneForm(t *testing.T) {
 		{"/a//b", "/a//b", "/a//b"},
 		{"/.well-known/x", "/.well-known/x", "/.well-known/x"},
 		{"/caf%c3%a9", "/café", "/caf%C3%A9"},
+		{"/a|b", "/a|b", "/a%7Cb"},
+		{"/a%2fb|", "/a/b|", "/a%2Fb%7C"},
+		{"/a%2Fb\"{}", "/a/b\"{}", "/a%2Fb%22%7B%7D"},
+		{"/a|/../%62", "/b", "/b"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, c.target, nil)
 		if wrong := normaliseTarget(r); wrong != "" {
@@ -32,14 +37,27 @@ func TestTargetsHaveOneForm(t *testing.T) {
 }
 
 func TestAmbiguousTargetsAreRefused(t *testing.T) {
-	for _, uri := range []string{"/share/%2F..%2Fapi", "/a/..%2fb", "/a%5c..%5cb", "/a%00b", "/#/x", "/caf\xe9"} {
+	for _, uri := range []string{"/share/%2F..%2Fapi", "/a/..%2fb", "/a%5c..%5cb", "/a%00b", "/share/%2F..%2Fapi|", "/a\\..\\b", "/#/x", "/caf\xe9"} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RequestURI = uri
-		if u, err := r.URL.Parse(uri); err == nil {
+		if u, err := url.ParseRequestURI(uri); err == nil {
 			r.URL = u
 		}
 		if wrong := normaliseTarget(r); wrong == "" {
 			t.Errorf("%q: accepted as %q", uri, r.URL.EscapedPath())
+		}
+	}
+}
+
+// W2: a delimiter is one wherever it stands, encoded or not.
+func TestDelimiters(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/static/a.css": false, "/static/caf%C3%A9.css": false, "/static/a%20b%7B.css": false,
+		"/static/..;/account": true, "/static/..;/account/%20": true, "/static/..;%20/account": true, "/static/x;%C3%A9": true, "/static/%7Bx;a": true,
+		"/static/x%3Ba": true, "/static/%20%23a": true, "/static/a%0A.css": true, "/static/a%2Fb": true,
+	} {
+		if got := encodedDelimiter(path); got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
 		}
 	}
 }

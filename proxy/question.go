@@ -277,8 +277,9 @@ func (q *question) judge(status int, header http.Header, received time.Time) rfc
 		verdict.OK, verdict.Reason = false, reasonTooManyKeys
 	case status >= 300 && status < 400 && q.redirectsToItself(header):
 		verdict.OK, verdict.Reason = false, reasonSelfRedirect
-	case isFailure(status) && q.stored != nil && q.usable():
-		// An error never replaces what could stand in for it.
+	case status >= 500 && q.stored != nil && q.stands():
+		// A failure never replaces what is of use to anybody, whatever this client
+		// thinks of it: it may have provoked the one and refused the other.
 		verdict.OK, verdict.Reason = false, rfc9111.ReasonStatus
 	default:
 		verdict = q.guardErrors(status, verdict)
@@ -286,9 +287,15 @@ func (q *question) judge(status int, header http.Header, received time.Time) rfc
 	return verdict
 }
 
-// usable tells whether the stored response may be served instead of an error.
-func (q *question) usable() bool {
-	ok, _ := rfc9111.StaleOnError(q.directives, q.life, q.stored.Age(time.Now()))
+// usable tells whether the stored response may be served to who asks now instead of an
+// error.
+func (q *question) usable() bool { return q.standsFor(q.directives) }
+
+// stands tells whether it may be served so to a client that asks for nothing special.
+func (q *question) stands() bool { return q.standsFor(rfc9111.ParseRequest(nil)) }
+
+func (q *question) standsFor(d rfc9111.Directives) bool {
+	ok, _ := rfc9111.StaleOnError(d, q.life, q.stored.Age(time.Now()))
 	return ok
 }
 
@@ -314,7 +321,19 @@ func (q *question) redirectsToItself(header http.Header) bool {
 		return true
 	}
 	location, err := base.Parse(firstOf(header["Location"]))
-	return err == nil && header["Location"] != nil && location.String() == base.String()
+	if err != nil || header["Location"] == nil {
+		return false
+	}
+	authority, ok := normalAuthority(location.Host, location.Scheme)
+	path, wrong := normalPath(location.EscapedPath())
+	if !ok || wrong != "" {
+		return false
+	}
+	if query := q.h.query.apply(location.RawQuery); query != "" {
+		path += "?" + query
+	}
+	own, _ := q.key.Parts()
+	return location.Scheme == own.Scheme && authority == own.Authority && path == strings.TrimSuffix(own.Target, "?")
 }
 
 // remember leaves a hit-for-miss mark, so that the next requests do not wait for
@@ -483,8 +502,9 @@ func (h *Handler) hide(header http.Header) {
 
 // filterTrailers keeps trailers from bringing in what a head may not be given
 // later: framing, routing, caching, cookies and credentials (RFC 9110 section 6.5.1).
+// They come with or without an announcement.
 func filterTrailers(res *http.Response) {
-	if res.Trailer == nil {
+	if res.StatusCode == http.StatusSwitchingProtocols || res.ContentLength >= 0 && res.Trailer == nil {
 		return
 	}
 	res.Body = &trailerBody{res.Body, res}
@@ -532,8 +552,12 @@ func carriesKeys(header http.Header) bool {
 	return false
 }
 
-// mediaType returns the response's media type in lower case, without parameters.
+// mediaType returns the response's media type in lower case, without parameters. One
+// of several that are named is none: who reads it may take another.
 func mediaType(header http.Header) string {
+	if len(header["Content-Type"]) > 1 {
+		return ""
+	}
 	name, _, _ := strings.Cut(firstOf(header["Content-Type"]), ";")
 	return strings.ToLower(strings.TrimSpace(name))
 }

@@ -48,11 +48,12 @@ func (o *Observer) Observe(next http.Handler) http.Handler {
 		if ob == nil {
 			ob = new(observed)
 		}
-		*ob = observed{ResponseWriter: w, record: Record{Started: time.Now()}}
+		*ob = observed{ResponseWriter: w, old: !r.ProtoAtLeast(1, 1), record: Record{Started: time.Now()}}
+		agent := r.UserAgent() // before a rule of the route can write another
 		defer func() {
 			rec := &ob.record
 			rec.Total = time.Since(rec.Started)
-			rec.Client, rec.Method, rec.Host, rec.URL, rec.UserAgent = r.RemoteAddr, r.Method, r.Host, r.RequestURI, r.UserAgent()
+			rec.Client, rec.Method, rec.Host, rec.URL, rec.UserAgent = r.RemoteAddr, r.Method, r.Host, r.RequestURI, agent
 			o.Done(rec)
 			*ob = observed{}
 			o.pool.Put(ob)
@@ -72,6 +73,7 @@ func recordOf(w http.ResponseWriter) *Record {
 // observed is an http.ResponseWriter that notes what passes.
 type observed struct {
 	http.ResponseWriter
+	old    bool // the client speaks HTTP/1.0
 	record Record
 }
 
@@ -81,10 +83,14 @@ func (o *observed) Record() *Record { return &o.record }
 // Unwrap lets http.ResponseController reach flushing, hijacking and deadlines.
 func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
-// WriteHeader notes the final status; informational ones only pass through.
+// WriteHeader notes the final status; informational ones only pass through, and not to
+// a client of before there were any (RFC 9110 section 15.2).
 func (o *observed) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
+	switch {
+	case status >= 200 || status == http.StatusSwitchingProtocols:
 		o.note(status)
+	case o.old:
+		return
 	}
 	o.ResponseWriter.WriteHeader(status)
 }

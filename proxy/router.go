@@ -163,6 +163,9 @@ func (rt *Router) check(r *http.Request) *refusal {
 	if r.URL.Opaque != "" || absolute && (r.URL.Host == "" || r.URL.Scheme != "http" && r.URL.Scheme != "https") {
 		return &refusal{http.StatusBadRequest, reasonBadRequest, "The target is neither a path nor an http or https URL."}
 	}
+	if r.URL.Scheme == "https" && schemeOf(r) != "https" {
+		return &refusal{http.StatusMisdirectedRequest, reasonUnknownHost, "An https resource is not served over a connection that is not secured."}
+	}
 	authority, ok := normalAuthority(r.Host, schemeOf(r))
 	if !ok {
 		return &refusal{http.StatusBadRequest, reasonBadRequest, "The Host is malformed."}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -67,8 +68,14 @@ func normaliseTarget(r *http.Request) (wrong string) {
 			return "The target holds a byte that must be encoded."
 		}
 	}
-	path := r.URL.EscapedPath()
-	if path == "*" && r.Method == http.MethodOptions || len(path) > 0 && path[0] == '/' && plainPath(path) {
+	path := rawPath(r.URL)
+	switch {
+	case path == "*" && r.Method == http.MethodOptions:
+		return ""
+	case path == "" && r.Method == http.MethodOptions && r.URL.RawQuery == "" && !r.URL.ForceQuery:
+		r.URL.Path = "*" // what an empty path of an absolute target means there (RFC 9112 section 3.2.4)
+		return ""
+	case len(path) > 0 && path[0] == '/' && plainPath(path):
 		return ""
 	}
 	path, wrong = normalPath(path)
@@ -81,6 +88,24 @@ func normaliseTarget(r *http.Request) (wrong string) {
 	}
 	r.URL.Path, r.URL.RawPath = decoded, path
 	return ""
+}
+
+// rawPath returns the path as it was written, with those bytes encoded that may not
+// stand in one. (URL.EscapedPath encodes the decoded path anew when there is such a
+// byte, and no longer tells "%2F" from "/" then.)
+func rawPath(u *url.URL) string {
+	if u.RawPath == "" {
+		return u.EscapedPath()
+	}
+	var out strings.Builder
+	for _, c := range []byte(u.RawPath) {
+		if pathByte[c] || c == '%' {
+			out.WriteByte(c)
+		} else {
+			fmt.Fprintf(&out, "%%%02X", c)
+		}
+	}
+	return out.String()
 }
 
 // normalPath returns an encoded path in its canonical form, or what is wrong with
@@ -181,6 +206,9 @@ func removeDotSegments(path string) string {
 // does not apply there: origin and rule would mean different resources (web cache
 // deception).
 func encodedDelimiter(escaped string) bool {
+	if strings.IndexByte(escaped, ';') >= 0 {
+		return true
+	}
 	for i := strings.IndexByte(escaped, '%'); i >= 0 && i+2 < len(escaped); {
 		c := unhex(escaped[i+1])<<4 | unhex(escaped[i+2])
 		if c < ' ' || c == 0x7f || strings.IndexByte("/\\?#&;!$", c) >= 0 {
@@ -192,7 +220,7 @@ func encodedDelimiter(escaped string) bool {
 		}
 		i += 1 + next
 	}
-	return strings.IndexByte(escaped, ';') >= 0
+	return false
 }
 
 // queryRule changes the query that is keyed and sent.

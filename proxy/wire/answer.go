@@ -77,15 +77,20 @@ const copied = 16 << 10
 // errMalformed ends the reading of a body that is malformed.
 var errMalformed = errors.New("wire: the request body is malformed")
 
-// problem writes the answer to a request that is refused: a small problem+json body
-// (RFC 9457), and the end of the connection.
-func (no *Refusal) problem(now time.Time) []byte {
+// problem writes the answer to the request that these bytes begin with, which is
+// refused: a small problem+json body (RFC 9457), and the end of the connection. To HEAD
+// the body is left out (RFC 9110 section 9.3.2).
+func (no *Refusal) problem(now time.Time, request []byte) []byte {
 	body := fmt.Sprintf("{\"status\":%d,\"title\":%q,\"detail\":%q}\n", no.Status, http.StatusText(no.Status), no.title)
 	allow := ""
 	if no.Status == http.StatusMethodNotAllowed {
 		allow = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 	}
-	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%sCache-Control: no-store\r\nConnection: close\r\nContent-Length: %d\r\n"+
-		"Content-Type: application/problem+json\r\nDate: %s\r\n\r\n%s",
-		no.Status, http.StatusText(no.Status), allow, len(body), now.UTC().Format(http.TimeFormat), body)
+	answer := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%sCache-Control: no-store\r\nConnection: close\r\nContent-Length: %d\r\n"+
+		"Content-Type: application/problem+json\r\nDate: %s\r\n\r\n",
+		no.Status, http.StatusText(no.Status), allow, len(body), now.UTC().Format(http.TimeFormat))
+	if bytes.HasPrefix(bytes.TrimPrefix(request, []byte("\r\n")), []byte("HEAD ")) {
+		return answer
+	}
+	return append(answer, body...)
 }

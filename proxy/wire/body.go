@@ -77,6 +77,15 @@ func (f *framing) take(p []byte) (n int, ended bool, no *Refusal) {
 	return n, false, nil
 }
 
+// foresee judges what has come already of a body that nobody has heard of yet.
+func (f framing) foresee(p []byte) *Refusal {
+	if f.body == noBody {
+		return nil
+	}
+	_, _, no := f.take(p)
+	return no
+}
+
 var badChunk = &Refusal{400, ReasonChunk, "The chunked body is malformed."}
 
 // next takes one byte that is not data. It returns whether it ends the body, and

@@ -235,7 +235,13 @@ func (c *Conn) next() error {
 			wait = afterAnswer
 			continue
 		}
+		c.took(a.empty)
+		n -= a.empty
 		c.framing = follow(&a.Request)
+		if no := c.framing.foresee(c.in[n:]); no != nil {
+			c.refuse(no)
+			return io.EOF
+		}
 		if err := c.hold(n + a.heldBack(c.listener.options.Hold)); err != nil {
 			return err
 		}
@@ -415,7 +421,7 @@ func (c *Conn) refuse(no *Refusal) {
 	if no.Status == 0 {
 		return
 	}
-	if _, err := c.Write(no.problem(time.Now())); err == nil {
+	if _, err := c.Write(no.problem(time.Now(), c.in)); err == nil {
 		c.linger()
 	}
 }
@@ -492,19 +498,25 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // writeAll writes the buffers, with one system call if the client takes them.
 func (c *Conn) writeAll(buffers net.Buffers) (written int64, err error) {
-	for {
-		if err := c.renew(time.Now()); err != nil {
+	silence := c.listener.options.Silence
+	now := time.Now()
+	for last := now; ; now = time.Now() { // when the client is known to have taken something
+		if err := c.renew(now); err != nil {
 			return written, err
 		}
 		n, err := c.writeOnce(&buffers)
 		written += n
-		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return written, err
 		}
-		if len(buffers) == 0 { // only empty ones were left
+		switch {
+		case len(buffers) == 0: // only empty ones were left
 			return written, nil
+		case n > 0:
+			last = time.Now()
+		case time.Since(last) >= silence:
+			return written, err
 		}
-		// The deadline passed, but some bytes went: not silent.
 	}
 }
 
@@ -520,9 +532,9 @@ func (c *Conn) writeOnce(buffers *net.Buffers) (int64, error) {
 	return int64(n), err
 }
 
-// renew puts the write deadline off when less than the whole silence is left of
-// it. It is set a quarter further than need be, so that most writes need not set
-// it.
+// renew has the next write end within a quarter of the silence, however little the
+// client takes: only then is it seen that it takes anything. The deadline is not put off
+// by each write, since that costs as much as a good part of an answer.
 func (c *Conn) renew(now time.Time) error {
 	silence := c.listener.options.Silence
 	if silence <= 0 {
@@ -530,10 +542,10 @@ func (c *Conn) renew(now time.Time) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.writeUntil.Sub(now) >= silence {
+	if c.writeUntil.Sub(now) >= silence/8 {
 		return nil
 	}
-	c.writeUntil = now.Add(silence + silence/4)
+	c.writeUntil = now.Add(silence / 4)
 	return c.Conn.SetWriteDeadline(c.writeUntil)
 }
 

@@ -100,7 +100,7 @@ func TestTheDoorEndsMalformedTalk(t *testing.T) {
 		last := heads[bad[random.IntN(len(bad))]]
 		said[len(said)-1] = append(said[len(said)-1], last.head+turns[0]...)
 		with := converse(t, said, most, true)
-		problem, _, _ := bytes.Cut(last.want.problem(time.Time{}), []byte("Date:"))
+		problem, _, _ := bytes.Cut(last.want.problem(time.Time{}, nil), []byte("Date:"))
 		rest, ok := strings.CutPrefix(with, without+string(problem))
 		if !ok || strings.Contains(rest, "HTTP/1.1") || !strings.HasSuffix(rest, "}\n<<nil>>") {
 			t.Fatalf("seed %d, pieces of %d: to %q the door has\n%q, net/http until then\n%q", seed, most, said, with, without)

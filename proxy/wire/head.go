@@ -29,6 +29,7 @@ type Request struct {
 	coding  string // the value of Transfer-Encoding
 	expects int    // likewise Expect
 	size    int    // of the head, line ends included
+	empty   int    // bytes of it that are the empty line before it: who reads the head next need not forgive that
 }
 
 // Field is one line of a header section.
@@ -229,7 +230,7 @@ func (r *Request) read(b []byte, limits *Limits) (int, *Refusal) {
 		if b[1] != '\n' {
 			return 0, badLineEnd
 		}
-		at = 2
+		at, r.empty = 2, 2
 	}
 	if at < len(b) && !tokenByte[b[at]] && b[at] != '\n' { // of another protocol, whatever follows
 		return 0, badRequestLine

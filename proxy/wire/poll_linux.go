@@ -119,6 +119,10 @@ const (
 	// breather is how long no connection is accepted after one could not be.
 	breather = 50 * time.Millisecond
 
+	// share is how much a client that has asked for many things at once gets before the
+	// others have their turn.
+	share = 256 << 10
+
 	readSize   = 64 << 10
 	maxVectors = 64
 )
@@ -565,13 +569,20 @@ func (lp *loop) read(c *client) {
 func (lp *loop) work(c *client, in []byte) {
 	o := &lp.listener.options
 	begun := c.mode == heading
-	for lp.out = lp.out[:0]; len(in) > 0; {
+	lp.out = lp.out[:0]
+	for given := int64(0); len(in) > 0; {
+		if given >= share {
+			if lp.keep(c, in); lp.flush(c) {
+				lp.await(c)
+			}
+			return
+		}
 		a := lp.answer
 		a.peer = c
 		n, no := a.Request.read(in, &o.Limits)
 		switch {
 		case no != nil:
-			lp.refuse(c, no)
+			lp.refuse(c, in, no)
 			return
 		case n == 0:
 			lp.wind(c, in, begun)
@@ -583,7 +594,9 @@ func (lp *loop) work(c *client, in []byte) {
 			return
 		}
 		begun = false
-		if a.measure(); int64(len(lp.out))+a.size <= copied {
+		a.measure()
+		given += a.size
+		if int64(len(lp.out))+a.size <= copied {
 			lp.gather(a)
 		} else if !lp.deliver(c, a, in, n) {
 			return
@@ -823,11 +836,11 @@ func (lp *loop) await(c *client) {
 	lp.rewatch(c.fd, syscall.EPOLLOUT)
 }
 
-// refuse says why a request is not taken, behind the answers before it, and ends the
-// connection.
-func (lp *loop) refuse(c *client, no *Refusal) {
+// refuse says why the request that in begins with is not taken, behind the answers
+// before it, and ends the connection.
+func (lp *loop) refuse(c *client, in []byte, no *Refusal) {
 	lp.listener.refused(c.remote(), no)
-	lp.out = append(lp.out, no.problem(lp.now)...)
+	lp.out = append(lp.out, no.problem(lp.now, in)...)
 	c.in, c.closes = nil, true
 	if lp.flush(c) {
 		lp.linger(c)
@@ -869,8 +882,8 @@ func (lp *loop) handOver(c *client) {
 	inner, err := net.FileConn(file)
 	if err != nil { // most likely no descriptor is left
 		lp.listener.refused(c.remote(), noRoom)
-		_, _ = sysWrite(c.fd, noRoom.problem(lp.now)) // to a client that takes it
-		_, _ = sysRead(c.fd, lp.in)                   // see linger: without a descriptor there is no waiting for more
+		_, _ = sysWrite(c.fd, noRoom.problem(lp.now, c.in)) // to a client that takes it
+		_, _ = sysRead(c.fd, lp.in)                         // see linger: without a descriptor there is no waiting for more
 	}
 	file.Close() // inner has a descriptor of its own
 	if err != nil {
@@ -937,7 +950,7 @@ func (lp *loop) expire() {
 			lp.listener.refused(c.remote(), lateHead)
 		case holding:
 			lp.out = lp.out[:0] // what is there was for somebody who has gone
-			lp.refuse(c, lateBody)
+			lp.refuse(c, c.in, lateBody)
 			continue
 		}
 		lp.close(c)

@@ -641,6 +641,49 @@ func TestPeerThatHasReset(t *testing.T) {
 	}
 }
 
+// TestManyRequestsAtOnce: a client that sends a thousand requests in one piece does not
+// keep another waiting until all of them are answered.
+func TestManyRequestsAtOnce(t *testing.T) {
+	const many = 1000
+	var mu sync.Mutex
+	var order []string // of answers
+	gate, reached := make(chan struct{}), make(chan struct{})
+	body := strings.Repeat("x", 1000)
+	s := serve(t, listenTCP(t), Options{Answer: func(a *Answer) bool {
+		if a.Target == "/gate" {
+			close(reached)
+			<-gate
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		order = append(order, a.Target)
+		give(a, body)
+		return true
+	}})
+	greedy, rg := dial(t, s.address)
+	for range len(s.door.loops.all) - 1 { // each loop gets one
+		dial(t, s.address)
+	}
+	other, ro := dial(t, s.address)
+	const get = "GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
+	fmt.Fprintf(other, get, "/other")
+	expect(t, ro, "GET", body)
+	fmt.Fprintf(greedy, get, "/gate")
+	<-reached
+	io.WriteString(greedy, strings.Repeat(fmt.Sprintf(get, "/g"), many))
+	fmt.Fprintf(other, get, "/other")
+	close(gate)
+	for range many + 1 {
+		expect(t, rg, "GET", body)
+	}
+	expect(t, ro, "GET", body)
+	mu.Lock()
+	defer mu.Unlock()
+	if at := slices.Index(order[1:], "/other"); at > many*3/4 {
+		t.Errorf("the other had to wait for %d answers", at)
+	}
+}
+
 // TestIdleLoopRests: connections that wait take no processor time.
 func TestIdleLoopRests(t *testing.T) {
 	s := serve(t, listenTCP(t), Options{Idle: time.Hour, Head: time.Hour, Silence: time.Hour, Answer: nil})

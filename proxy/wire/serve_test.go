@@ -384,6 +384,68 @@ func TestMalformedBodies(t *testing.T) {
 	})
 }
 
+// TestMalformedBodiesThatAreThere: of a request whose body is seen to be malformed with
+// its head nobody hears.
+func TestMalformedBodiesThatAreThere(t *testing.T) {
+	const head = "POST /slow HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
+		s := serve(t, listen(), Options{})
+		for _, before := range []string{"", "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"} {
+			c, r := dial(t, s.address)
+			slow := s.slow.Load()
+			if before != "" {
+				io.WriteString(c, before)
+				expect(t, r, "POST", "house(ok): POST /slow ")
+				slow++
+			}
+			io.WriteString(c, head+"2\r\nab\r\n0x2\r\nab\r\n0\r\n\r\nGET /quick/smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+			expectRefusal(t, r, badChunk)
+			if got := s.slow.Load(); got != slow {
+				t.Errorf("%d requests were heard of, want %d", got, slow)
+			}
+		}
+	})
+}
+
+// TestEmptyLine: an empty line before a request is forgiven whoever answers it (RFC 9112
+// section 2.2).
+func TestEmptyLine(t *testing.T) {
+	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
+		s := serve(t, listen(), Options{})
+		c, r := dial(t, s.address)
+		for _, one := range []struct{ request, method, answer string }{
+			{"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "house(): GET /slow "},
+			{"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok", "POST", "house(ok): POST /slow "},
+			{"GET /quick/1 HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "door: GET /quick/1 "},
+			{"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n12345678901234567890", "POST", "house(12345678901234567890): POST /slow "},
+		} {
+			io.WriteString(c, "\r\n"+one.request)
+			expect(t, r, one.method, one.answer)
+		}
+	})
+}
+
+// TestRefusedHead: to HEAD a refusal says how long its body would be, and has none (RFC
+// 9110 section 9.3.2).
+func TestRefusedHead(t *testing.T) {
+	eachDriver(t, func(t *testing.T, listen func() net.Listener) {
+		s := serve(t, listen(), Options{})
+		for _, before := range []string{"", "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"} {
+			c, r := dial(t, s.address)
+			if before != "" {
+				io.WriteString(c, before)
+				expect(t, r, "POST", "house(ok): POST /slow ")
+			}
+			io.WriteString(c, "\r\nHEAD / HTTP/1.1\r\n\r\n")
+			res, err := http.ReadResponse(r, &http.Request{Method: "HEAD"})
+			if err != nil || res.StatusCode != http.StatusBadRequest || res.ContentLength <= 0 {
+				t.Fatalf("%+v and %v", res, err)
+			}
+			expectEnd(t, r)
+		}
+	})
+}
+
 // TestEarlyRequest: what is sent while net/http answers is answered after it, at
 // the door.
 func TestEarlyRequest(t *testing.T) {
