@@ -42,6 +42,11 @@ const flushAfter = time.Millisecond
 // forward answers through the origin.
 func (x *exchange) forward() {
 	x.said = maps.Clone(x.w.Header())
+	if x.r.ContentLength != 0 {
+		// Else net/http would read what is left of the body, for as long as that takes,
+		// before it lets an origin's early answer go. Only HTTP/1 needs to be told.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
+	}
 	ctx := context.WithValue(x.r.Context(), exchangeKey{}, x)
 	defer func() {
 		if x.leave != nil {

@@ -93,6 +93,12 @@ const (
 	reasonExpectation    rfc9111.Reason = "expectation"        // an Expect other than 100-continue
 )
 
+// Refusals returns the reasons for which requests are refused that are malformed, or
+// for nobody here, so that counters can be declared before the first.
+func Refusals() []rfc9111.Reason {
+	return []rfc9111.Reason{reasonBadRequest, reasonUnknownHost, reasonNotAllowed, reasonLoop, reasonExpectation, reasonBodyOnGet}
+}
+
 // forwardParameter is the fwd parameter of Cache-Status (RFC 9211 section 2.2) for
 // what made us ask the origin.
 func forwardParameter(why rfc9111.Reason) string {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // raw sends bytes as they stand and returns the first answer to them.
@@ -18,6 +19,9 @@ func (rg *rig) raw(request string) answer {
 		rg.t.Fatal(err)
 	}
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		rg.t.Fatal(err)
+	}
 	if _, err := io.WriteString(conn, request); err != nil {
 		rg.t.Fatal(err)
 	}
@@ -132,5 +136,22 @@ func TestTheRecordIsOfTheClient(t *testing.T) {
 	rg.eventually("one record", func() bool { return len(rg.observed()) == 1 })
 	if got := rg.observed()[0].UserAgent; got != "own" {
 		t.Errorf("noted as %q", got)
+	}
+}
+
+// An origin that answers before it has read the body is heard before the client has sent
+// all of it.
+func TestEarlyAnswer(t *testing.T) {
+	rg := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+	}, nil)
+	host := strings.TrimPrefix(rg.url, "http://")
+	for _, framing := range []string{"Transfer-Encoding: chunked\r\n\r\n5\r\nhel", "Content-Length: 40000\r\n\r\nhel"} {
+		if got := rg.raw("POST /early HTTP/1.1\r\nHost: " + host + "\r\n" + framing); got.status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%q: %d and %v", framing, got.status, got.err)
+		}
 	}
 }

@@ -39,7 +39,7 @@ var (
 	originWaitDesc = prometheus.NewDesc("edge_origin_wait_seconds",
 		"Time that requests waited for the origin's response head.", []string{"site"}, nil)
 	refusedDesc = prometheus.NewDesc("edge_door_refused_total",
-		"Requests and connections refused before they were any site's, by reason.", []string{"reason"}, nil)
+		"Requests and connections refused for what they are, by reason.", []string{"reason"}, nil)
 )
 
 // Describe and Collect implement prometheus.Collector.

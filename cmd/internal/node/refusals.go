@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edge/proxy"
 	"edge/proxy/wire"
 )
 
@@ -13,7 +14,8 @@ import (
 // door does not fill the log.
 const refusalLogInterval = 10 * time.Second
 
-// refusals counts what is refused at the door, by reason.
+// refusals counts what is refused, by reason: at the door, and behind it for what is
+// malformed or for nobody here.
 type refusals struct {
 	log     *slog.Logger
 	begun   time.Time
@@ -32,7 +34,17 @@ func newRefusals(log *slog.Logger) *refusals {
 	for _, reason := range wire.Reasons() {
 		r.reasons[reason] = &refusal{}
 	}
+	for _, reason := range proxy.Refusals() {
+		r.reasons[string(reason)] = &refusal{}
+	}
 	return r
+}
+
+// note counts a request that has ended, if that was how.
+func (r *refusals) note(rec *proxy.Record) {
+	if rec.Outcome == proxy.Refused && r.reasons[string(rec.Reason)] != nil {
+		r.add(rec.Client, rec.Status, string(rec.Reason))
+	}
 }
 
 // refused counts what the door has refused, and logs it now and then. Remote is the
@@ -57,7 +69,7 @@ func (r *refusals) add(remote string, status int, reason string) {
 	if err != nil {
 		client = remote // not of the form that a TCP listener gives
 	}
-	r.log.Info("refused at the door", "reason", reason, "client", client, "status", status, "left_out", what.silent.Swap(0))
+	r.log.Info("refused", "reason", reason, "client", client, "status", status, "left_out", what.silent.Swap(0))
 }
 
 // counts returns how many were refused for each reason.

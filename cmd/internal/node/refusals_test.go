@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"edge/proxy"
 	"edge/proxy/wire"
 )
 
@@ -61,7 +62,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		if got := line(); got.LeftOut != 0 {
 			t.Errorf("the last line is %+v, want none left out", got)
 		}
-		if counts := r.counts(); counts["framing"] != 1003 || counts["head-too-large"] != 1 || counts["chunk"] != 0 || len(counts) != len(wire.Reasons()) {
+		if counts := r.counts(); counts["framing"] != 1003 || counts["head-too-large"] != 1 || counts["chunk"] != 0 || len(counts) != reasonsInAll() {
 			t.Errorf("counted %v", counts)
 		}
 	})
@@ -100,7 +101,7 @@ func TestRefusalsAreShown(t *testing.T) {
 	n := start(t, "http://127.0.0.1:1", io.Discard, nil)
 	n.refused("192.0.2.1:4711", http.StatusBadRequest, "transfer-coding")
 	c := client(t)
-	if s := stats(t, c, n); s.Door.Refused["transfer-coding"] != 1 || len(s.Door.Refused) != len(wire.Reasons()) {
+	if s := stats(t, c, n); s.Door.Refused["transfer-coding"] != 1 || len(s.Door.Refused) != reasonsInAll() {
 		t.Errorf("/stats shows %v", s.Door.Refused)
 	}
 	_, body := get(t, c, "http://"+n.Admin()+"/metrics")
@@ -113,5 +114,44 @@ func TestRefusalsAreShown(t *testing.T) {
 		if count != 0 {
 			t.Errorf("what the door refuses is counted as %s", outcome)
 		}
+	}
+}
+
+// reasonsInAll is how many reasons there are, some of which are both the door's and a
+// router's.
+func reasonsInAll() int {
+	all := make(map[string]bool)
+	for _, reason := range wire.Reasons() {
+		all[reason] = true
+	}
+	for _, reason := range proxy.Refusals() {
+		all[string(reason)] = true
+	}
+	return len(all)
+}
+
+// TestRefusalsBehindTheDoor: what only the router can refuse is counted with the rest,
+// and an answer that is one for good reasons is not.
+func TestRefusalsBehindTheDoor(t *testing.T) {
+	n := start(t, "http://127.0.0.1:1", io.Discard, nil)
+	c := client(t)
+	for _, fields := range [][2]string{{"Cdn-Loop", "edge"}, {"Cache-Control", "only-if-cached"}} {
+		req, err := http.NewRequest(http.MethodGet, "http://"+n.Listen()[0]+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(fields[0], fields[1])
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
+	total := int64(0)
+	for _, count := range stats(t, c, n).Door.Refused {
+		total += count
+	}
+	if s := stats(t, c, n); s.Door.Refused["loop"] != 1 || total != 1 {
+		t.Errorf("/stats shows %v", s.Door.Refused)
 	}
 }

@@ -174,12 +174,13 @@ func (n *Node) connections() int {
 
 // observer tells the counters and the access log of every public request.
 func (n *Node) observer() *proxy.Observer {
-	if !n.config.Log.Access {
-		return &proxy.Observer{Done: n.tally.add}
+	log := func(*proxy.Record) {}
+	if n.config.Log.Access {
+		log = accessLog(n.log)
 	}
-	log := accessLog(n.log)
 	return &proxy.Observer{Done: func(rec *proxy.Record) {
 		n.tally.add(rec)
+		n.refusals.note(rec)
 		log(rec)
 	}}
 }
