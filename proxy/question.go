@@ -325,23 +325,18 @@ func (q *question) redirectsToItself(header http.Header) bool {
 		return false
 	}
 	authority, ok := normalAuthority(location.Host, location.Scheme)
-	path, wrong := normalPath(location.EscapedPath())
-	if !ok || wrong != "" {
+	if !ok || normaliseTarget(&http.Request{Method: http.MethodGet, URL: location}) != "" {
 		return false
 	}
-	if query := q.h.query.apply(location.RawQuery); query != "" {
-		path += "?" + query
-	}
 	own, _ := q.key.Parts()
-	return location.Scheme == own.Scheme && authority == own.Authority && path == strings.TrimSuffix(own.Target, "?")
+	return location.Scheme == own.Scheme && authority == own.Authority && target(location, q.h.query.apply(location.RawQuery)) == own.Target
 }
 
 // remember leaves a hit-for-miss mark, so that the next requests do not wait for
 // one another. A failing origin leaves none: when it is back, they should. Nor does
 // what is one client's affair: its wish not to be stored, or its errors.
 func (q *question) remember(status int, why rfc9111.Reason) {
-	own := aboutThisRequest(status) || maybeAboutThisRequest(status)
-	if hold := q.h.Rules.HitForMiss; hold > 0 && status < 500 && !own && why != rfc9111.ReasonRequestNoStore && why != reasonNoBudget {
+	if hold := q.h.Rules.HitForMiss; hold > 0 && status < 500 && !maybeAboutThisRequest(status) && why != rfc9111.ReasonRequestNoStore && why != reasonNoBudget {
 		q.h.Cache.marks.set(q.flight, time.Now().Add(hold), q.sequence)
 	}
 }

@@ -500,7 +500,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) writeAll(buffers net.Buffers) (written int64, err error) {
 	silence := c.listener.options.Silence
 	now := time.Now()
-	for last := now; ; now = time.Now() { // when the client is known to have taken something
+	last := now // when the client is known to have taken something
+	for ; ; now = time.Now() {
 		if err := c.renew(now); err != nil {
 			return written, err
 		}

@@ -43,7 +43,7 @@ type Node struct {
 	tokens  tokens
 	tally   *tally
 
-	refusals *refusals // at the door
+	refusals *refusals
 	observed *proxy.Observer
 
 	server    *http.Server     // public

@@ -46,7 +46,8 @@ type RequestStats struct {
 	Outcomes    map[string]int64 `json:"outcomes"`
 }
 
-// DoorStats count what never became a request.
+// DoorStats count what was refused for what it is: at the door, where it never became a
+// request, and by the router, where it is one of the outcomes, too.
 type DoorStats struct {
 	Refused map[string]int64 `json:"refused"` // by reason
 }
