@@ -358,9 +358,9 @@ cache {
 
   # Error statuses that are stored without explicit freshness, and for how long:
   # { 404 = "10s", 410 = "10s" }. No lifetime may be longer than negative_max. Errors
-  # about the form of one request (406, 408, 411-413, 415-417, 421, 425, 426) are stored
-  # only when they are in this list, and 400 and 403 that are not for no longer than
-  # negative_max, whatever the response says.
+  # about the form of one request (406-408, 411-413, 415-417, 421, 425, 426) are stored
+  # only when they are in this list, and other 4xx that are not, but for 404, 410, 414
+  # and 451, for no longer than negative_max, whatever the response says.
   negative     = {}
   negative_max = "10s"
 
