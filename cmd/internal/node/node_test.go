@@ -502,13 +502,8 @@ func TestHeadLimits(t *testing.T) {
 }
 
 func TestOriginThatIsNotThereYet(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
 	var log syncBuffer
-	n := start(t, "http://"+l.Addr().String(), &log, nil)
+	n := start(t, "http://127.0.0.1:1", &log, nil)
 	eventually(t, "a warning", func() bool { return len(log.lines(t, "origin does not answer yet")) == 1 })
 	if n.phase() != phaseReady {
 		t.Errorf("the node is %v", n.phase())

@@ -4,11 +4,13 @@
 package origin
 
 import (
+	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,12 +42,9 @@ type Request struct {
 func Start(tb testing.TB, handler http.HandlerFunc) *Origin {
 	tb.Helper()
 	o := &Origin{handler: handler}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatalf("origin: listen: %v", err)
-	}
-	o.URL = "http://" + listener.Addr().String()
-	o.serve(listener)
+	authority := take(tb)
+	o.URL = "http://" + authority
+	o.serve(listen(tb, authority))
 	tb.Cleanup(o.stop)
 	return o
 }
@@ -129,18 +128,14 @@ func (o *Origin) Last(tb testing.TB) Request {
 	return all[len(all)-1]
 }
 
-// Down closes the origin's listener and connections. Its port stays taken, so that
-// no other process gets it, and refuses connections until the test ends or until
-// the returned function brings the origin up again.
+// Down closes the origin's listener and connections. Its port stays taken and
+// refuses connections until the test ends or until the returned function brings
+// the origin up again.
 func (o *Origin) Down(tb testing.TB) (up func()) {
-	tb.Helper()
-	authority := strings.TrimPrefix(o.URL, "http://")
 	o.stop()
-	hold, listen := bind(tb, authority)
-	tb.Cleanup(hold)
 	return func() {
 		tb.Helper()
-		o.serve(listen())
+		o.serve(listen(tb, strings.TrimPrefix(o.URL, "http://")))
 	}
 }
 
@@ -152,39 +147,47 @@ func Refused(tb testing.TB) string {
 	return o.URL
 }
 
-// bind takes the address without listening on it: connections are refused, and
-// nobody else can have the port. release gives it up; listen turns it into a
-// listener.
-func bind(tb testing.TB, authority string) (release func(), listen func() net.Listener) {
+// take reserves a free loopback port until the test ends: listen may listen on it,
+// any number of times, and nobody else can get it in between.
+func take(tb testing.TB) (authority string) {
 	tb.Helper()
-	address, err := net.ResolveTCPAddr("tcp4", authority)
-	if err != nil {
-		tb.Fatalf("origin: resolve %s: %v", authority, err)
-	}
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		tb.Fatalf("origin: socket: %v", err)
 	}
-	file := os.NewFile(uintptr(fd), authority)
-	to := &syscall.SockaddrInet4{Port: address.Port}
-	copy(to.Addr[:], address.IP.To4())
-	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
-	if err == nil {
-		err = syscall.Bind(fd, to)
+	tb.Cleanup(func() { syscall.Close(fd) })
+	if err := share(fd); err != nil {
+		tb.Fatalf("origin: %v", err)
 	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		tb.Fatalf("origin: take a port: %v", err)
+	}
+	at, err := syscall.Getsockname(fd)
 	if err != nil {
-		tb.Fatalf("origin: take %s again: %v", authority, err)
+		tb.Fatalf("origin: take a port: %v", err)
 	}
-	return func() { file.Close() }, func() net.Listener {
-		tb.Helper()
-		if err := syscall.Listen(fd, syscall.SOMAXCONN); err != nil {
-			tb.Fatalf("origin: listen on %s again: %v", authority, err)
-		}
-		listener, err := net.FileListener(file)
-		if err != nil {
-			tb.Fatalf("origin: listen on %s again: %v", authority, err)
-		}
-		file.Close()
-		return listener
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(at.(*syscall.SockaddrInet4).Port))
+}
+
+// listen listens on a port that take has reserved. Of the sockets that share it
+// only those that listen get connections; without one they are refused.
+func listen(tb testing.TB, authority string) net.Listener {
+	tb.Helper()
+	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var refused error
+		err := c.Control(func(fd uintptr) { refused = share(int(fd)) })
+		return errors.Join(err, refused)
+	}}
+	listener, err := shared.Listen(tb.Context(), "tcp4", authority)
+	if err != nil {
+		tb.Fatalf("origin: listen on %s: %v", authority, err)
 	}
+	return listener
+}
+
+// share lets other sockets of this user that say so, too, have the same port. The
+// system gives none of these ports to who asks for any free one.
+func share(fd int) error {
+	const reusePort = 0xf // SO_REUSEPORT of Linux, which package syscall does not name
+	return os.NewSyscallError("setsockopt", syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, reusePort, 1))
 }
