@@ -43,9 +43,9 @@ type loop struct {
 	quiet chan struct{} // closed when no more connections are accepted, and nothing is held
 
 	// The rest is the loop's own.
-	accepting int                // descriptor to accept from, or -1
-	resting   time.Time          // no accepting before this
-	clients   map[int]*client    // by descriptor
+	accepting int       // descriptor to accept from, or -1
+	resting   time.Time // no accepting before this
+	clients   roster
 	now       time.Time          // when the events under way were learnt of
 	swept     time.Time          // when deadlines were last looked at
 	soonest   time.Time          // before this none of them passes; zero: none is set
@@ -58,43 +58,13 @@ type loop struct {
 	polled    func(uintptr) bool // polls, for raw.Read; kept so that it is made once
 	events    [256]syscall.EpollEvent
 	vectors   [maxVectors]syscall.Iovec
-	in        []byte // what was read last
-	out       []byte // answers that are not sent yet
+	in        []byte    // what was read of arrived
+	arrived   []arrival // clients whose requests are to be judged
+	out       []byte    // answers of one client behind those of another
+	mark      int       // where in out those of the client begin that is dealt with
+	posted    []posting // whose the answers before mark are
 	answer    *Answer
 }
-
-// client is a connection while it is with its loop.
-type client struct {
-	fd      int
-	client  netip.Addr     // as the listener counts it
-	address netip.AddrPort // of the peer
-	text    string         // address as text, once it was asked for
-	in      []byte         // read, and not dealt with yet: a part of a head, a head and the first of its body, or what came behind an answer that is under way
-	out     []byte         // answers that the client has not taken yet
-	answer  *Answer        // likewise, behind out, with its own body
-	due     time.Time      // when it is closed unless something happens; zero is never
-	mode    mode
-	closes  bool // once out has gone
-	left    int  // bytes to read at most while draining, or still to come while holding
-}
-
-func (c *client) remote() string {
-	if c.text == "" {
-		c.text = c.address.String()
-	}
-	return c.text
-}
-
-// mode is what a client is waited for.
-type mode uint8
-
-const (
-	resting  mode = iota // the next request
-	heading              // the rest of a head
-	holding              // the first bytes of a body
-	taking               // to take what is to be sent
-	draining             // to end, after it was refused
-)
 
 // loops are the loops of a listener. The first accepts connections for all.
 type loops struct {
@@ -125,6 +95,12 @@ const (
 
 	readSize   = 64 << 10
 	maxVectors = 64
+
+	// batch is how many requests go through the stages of a turn together, and
+	// batchBytes how much there is of their answers before it is sent: more would not be
+	// in the processor's caches any more.
+	batch      = 32
+	batchBytes = 64 << 10
 )
 
 // open starts the loops, if the listener is one of TCP.
@@ -198,8 +174,8 @@ func (ls *loops) drain(ctx context.Context) (cut bool) {
 }
 
 func newLoop(l *Listener, ls *loops) (lp *loop, err error) {
-	lp = &loop{listener: l, others: ls, epoll: -1, bell: -1, accepting: -1, clients: make(map[int]*client), answer: l.answers.get(),
-		in: make([]byte, l.loopRoom()), quiet: make(chan struct{})}
+	lp = &loop{listener: l, others: ls, epoll: -1, bell: -1, accepting: -1, answer: l.answers.get(),
+		in: make([]byte, 0, 2*l.loopRoom()), quiet: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			lp.release()
@@ -230,7 +206,7 @@ func newLoop(l *Listener, ls *loops) (lp *loop, err error) {
 	return lp, nil
 }
 
-// loopRoom is what one read takes, beside a head that was begun before.
+// loopRoom is what one read takes, behind a head that was begun before.
 func (l *Listener) loopRoom() int { return readSize + l.options.Limits.Head }
 
 // release closes the loop's own descriptors.
@@ -321,14 +297,12 @@ func (lp *loop) run() {
 	for lp.now = time.Now(); ; {
 		n := lp.wait()
 		lp.now = time.Now()
-		for i := range n {
-			lp.serve(int(lp.events[i].Fd))
-		}
+		lp.turn(lp.events[:n])
 		lp.expire()
 		if !lp.soonest.IsZero() && !lp.now.Before(lp.nextSweep()) {
 			lp.sweep()
 		}
-		if lp.drained && len(lp.clients) == 0 {
+		if lp.drained && lp.clients.number == 0 {
 			return
 		}
 		runtime.Gosched() // this may be the only processor
@@ -374,30 +348,6 @@ func (lp *loop) poll() int {
 	return max(n, 0)
 }
 
-// serve deals with what has happened to a descriptor.
-func (lp *loop) serve(fd int) {
-	switch {
-	case fd == lp.bell:
-		lp.open()
-		return
-	case fd == lp.accepting:
-		lp.accept(few)
-		return
-	}
-	c := lp.clients[fd]
-	switch {
-	case c == nil: // it went with an event before this one
-	case c.mode == taking:
-		lp.send(c)
-	case c.mode == draining:
-		lp.discard(c)
-	case c.mode == holding:
-		lp.hoard(c)
-	default:
-		lp.read(c)
-	}
-}
-
 // open looks into the box, and at what else the loop was told.
 func (lp *loop) open() {
 	var count uint64
@@ -422,7 +372,7 @@ func (lp *loop) open() {
 		return
 	}
 	lp.drained = true
-	for _, c := range lp.clients {
+	for c := range lp.clients.all {
 		switch {
 		case cutting:
 			lp.cut = lp.cut || c.mode == taking
@@ -454,16 +404,9 @@ func (lp *loop) take(c *client) {
 		lp.close(c)
 		return
 	}
-	lp.clients[c.fd] = c
+	lp.clients.enter(c)
 	lp.rest(c)
-	if len(c.in) > 0 {
-		lp.work(c, c.in)
-	}
-}
-
-// rest has the client wait for its next request.
-func (lp *loop) rest(c *client) {
-	c.mode, c.due = resting, lp.after(lp.listener.options.Idle)
+	lp.resume(c)
 }
 
 // after returns the time when d has passed; there is none for no d. It is for what
@@ -550,331 +493,10 @@ func configure(listener int) {
 	_ = syscall.SetsockoptInt(listener, syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, alive)
 }
 
-// read reads what a client has sent, and works on it.
-func (lp *loop) read(c *client) {
-	had := copy(lp.in, c.in)
-	n, errno := sysRead(c.fd, lp.in[had:])
-	switch {
-	case errno == syscall.EAGAIN || errno == syscall.EINTR:
-		return
-	case n <= 0:
-		lp.close(c)
-		return
-	}
-	lp.work(c, lp.in[:had+n])
-}
-
-// work judges what a client has sent, request by request, until there is nothing
-// left that can be judged, or an answer is waited for.
-func (lp *loop) work(c *client, in []byte) {
-	o := &lp.listener.options
-	begun := c.mode == heading
-	lp.out = lp.out[:0]
-	for given := int64(0); len(in) > 0; {
-		if given >= share {
-			if lp.keep(c, in); lp.flush(c) {
-				lp.await(c)
-			}
-			return
-		}
-		a := lp.answer
-		a.peer = c
-		n, no := a.Request.read(in, &o.Limits)
-		switch {
-		case no != nil:
-			lp.refuse(c, in, no)
-			return
-		case n == 0:
-			lp.wind(c, in, begun)
-			return
-		case o.Answer == nil || !a.plain() || !lp.ask(a):
-			if lp.keep(c, in); lp.flush(c) {
-				lp.part(c, n+a.heldBack(o.Hold))
-			}
-			return
-		}
-		begun = false
-		a.measure()
-		given += a.size
-		if int64(len(lp.out))+a.size <= copied {
-			lp.gather(a)
-		} else if !lp.deliver(c, a, in, n) {
-			return
-		}
-		in = in[n:]
-	}
-	lp.wind(c, nil, false)
-}
-
-// part ends the loop's part in a request of which so many bytes must have come.
-func (lp *loop) part(c *client, need int) {
-	if len(c.in) >= need || lp.hasty {
-		lp.handOver(c)
-		return
-	}
-	c.mode, c.due = holding, lp.after(lp.listener.options.Body)
-	c.holdFor(need - len(c.in))
-}
-
-// holdFor has the system gather so many bytes before it wakes anybody: a client that
-// sends them one by one costs no more than one that does not. The end of a connection
-// wakes all the same.
-func (c *client) holdFor(bytes int) {
-	c.left = bytes
-	sysWakeAt(c.fd, bytes)
-}
-
-// hoard reads what has come of a body that is held.
-func (lp *loop) hoard(c *client) {
-	n, errno := sysRead(c.fd, lp.in)
-	switch {
-	case errno == syscall.EAGAIN || errno == syscall.EINTR:
-		return
-	case n <= 0:
-		lp.close(c)
-		return
-	}
-	c.in = append(c.in, lp.in[:n]...)
-	if n >= c.left {
-		lp.handOver(c)
-		return
-	}
-	c.holdFor(c.left - n)
-}
-
-// letGo hands on all that is held.
-func (lp *loop) letGo() {
-	for _, c := range lp.clients {
-		if c.mode == holding {
-			lp.handOver(c)
-		}
-	}
-}
-
-// wind ends a turn of work: what was gathered goes out, and the client waits for its
-// next request, or for the rest of one that it has begun.
-func (lp *loop) wind(c *client, in []byte, begun bool) {
-	if lp.keep(c, in); !lp.flush(c) {
-		return
-	}
-	switch {
-	case len(in) == 0:
-		lp.rest(c)
-	case !begun:
-		c.mode, c.due = heading, lp.after(lp.listener.options.Head)
-	}
-}
-
-func (lp *loop) ask(a *Answer) bool {
-	a.Started = lp.now
-	return lp.listener.options.Answer(a)
-}
-
-// gather puts a small answer behind those that are to go with it.
-func (lp *loop) gather(a *Answer) {
-	lp.out = append(lp.out, a.Head...)
-	for _, chunk := range a.Body {
-		lp.out = append(lp.out, chunk...)
-	}
-	a.sent = a.size
-	lp.listener.answered(a)
-	a.reset()
-}
-
-// keep has the client keep bytes that are not judged yet: what was read last is
-// overwritten by the next read.
-func (lp *loop) keep(c *client, in []byte) {
-	switch {
-	case len(in) == 0:
-		c.in = nil
-	case len(c.in) != len(in) || &in[0] != &c.in[0]:
-		c.in = bytes.Clone(in)
-	}
-}
-
-// flush sends what was gathered. It returns false when the client does not take it
-// all now, or is gone.
-func (lp *loop) flush(c *client) bool {
-	if len(lp.out) == 0 {
-		return true
-	}
-	n, errno := sysWrite(c.fd, lp.out)
-	if n == len(lp.out) {
-		lp.out = lp.out[:0]
-		return true
-	}
-	if errno != 0 && errno != syscall.EAGAIN && errno != syscall.EINTR {
-		lp.close(c)
-		return false
-	}
-	c.out = bytes.Clone(lp.out[max(n, 0):])
-	lp.await(c)
-	return false
-}
-
-// deliver sends what was gathered and, behind it, the answer to the request of n
-// bytes that in begins with, whose body is too large to be copied. It returns false
-// when the client does not take it all now, or is gone.
-func (lp *loop) deliver(c *client, a *Answer, in []byte, n int) bool {
-	left, done, errno := lp.push(c.fd, lp.out, a)
-	if done {
-		lp.out = lp.out[:0]
-		lp.listener.answered(a)
-		a.reset()
-		return true
-	}
-	lp.keep(c, in[n:])
-	a.own(in[:n])
-	c.out, c.answer = bytes.Clone(left), a
-	lp.answer = lp.listener.answers.get()
-	if errno != 0 {
-		lp.close(c)
-		return false
-	}
-	lp.await(c)
-	return false
-}
-
-// send goes on with what a client has not taken yet, and once that has gone, with
-// what it has sent meanwhile.
-func (lp *loop) send(c *client) {
-	before := int64(len(c.out))
-	if c.answer != nil {
-		before -= c.answer.sent
-	}
-	left, done, errno := lp.push(c.fd, c.out, c.answer)
-	if c.out = left; errno != 0 {
-		lp.close(c)
-		return
-	}
-	if !done {
-		now := int64(len(c.out))
-		if c.answer != nil {
-			now -= c.answer.sent
-		}
-		if now != before { // not silent
-			c.due = lp.after(lp.listener.options.Silence)
-		}
-		return
-	}
-	c.out = nil
-	if c.answer != nil {
-		lp.listener.answered(c.answer)
-		lp.listener.answers.put(c.answer)
-		c.answer = nil
-	}
-	if c.closes || lp.drained {
-		lp.linger(c)
-		return
-	}
-	c.mode = resting
-	lp.rewatch(c.fd, syscall.EPOLLIN)
-	lp.work(c, c.in)
-}
-
-// push sends out and, behind it, the answer, if there is one. It returns what is left
-// of out, and whether all has gone.
-func (lp *loop) push(fd int, out []byte, a *Answer) (left []byte, done bool, failure syscall.Errno) {
-	for {
-		count, size := lp.gird(out, a)
-		if count == 0 {
-			return nil, true, 0
-		}
-		n, errno := sysWritev(fd, lp.vectors[:count])
-		clear(lp.vectors[:count])
-		switch {
-		case errno == syscall.EINTR:
-			continue
-		case errno == syscall.EAGAIN:
-			return out, false, 0
-		case errno != 0:
-			return out, false, errno
-		}
-		took := min(n, len(out))
-		if out = out[took:]; a != nil {
-			a.sent += int64(n - took)
-		}
-		if n < size {
-			return out, false, 0
-		}
-	}
-}
-
-// gird lays out what is left to send, as far as one system call takes it.
-func (lp *loop) gird(out []byte, a *Answer) (count, size int) {
-	add := func(p []byte) bool {
-		if len(p) > 0 {
-			lp.vectors[count].Base = unsafe.SliceData(p)
-			lp.vectors[count].SetLen(len(p))
-			count, size = count+1, size+len(p)
-		}
-		return count < maxVectors
-	}
-	add(out)
-	if a == nil {
-		return count, size
-	}
-	skip := a.sent
-	rest := func(p []byte) []byte {
-		n := min(skip, int64(len(p)))
-		skip -= n
-		return p[n:]
-	}
-	add(rest(a.Head))
-	for _, chunk := range a.Body {
-		if !add(rest(chunk)) {
-			break
-		}
-	}
-	return count, size
-}
-
-// await has the client wait until it takes more.
-func (lp *loop) await(c *client) {
-	lp.out = lp.out[:0]
-	c.mode, c.due = taking, lp.after(lp.listener.options.Silence)
-	lp.rewatch(c.fd, syscall.EPOLLOUT)
-}
-
-// refuse says why the request that in begins with is not taken, behind the answers
-// before it, and ends the connection.
-func (lp *loop) refuse(c *client, in []byte, no *Refusal) {
-	lp.listener.refused(c.remote(), no)
-	lp.out = append(lp.out, no.problem(lp.now, in)...)
-	c.in, c.closes = nil, true
-	if lp.flush(c) {
-		lp.linger(c)
-	}
-}
-
-// linger ends the sending side of a connection, and reads the other a while longer:
-// what has come and was not read would have the client's answer thrown away with the
-// connection (RFC 9112 section 9.6).
-func (lp *loop) linger(c *client) {
-	if err := syscall.Shutdown(c.fd, syscall.SHUT_WR); err != nil {
-		lp.close(c)
-		return
-	}
-	sysWakeAt(c.fd, 1) // it may have held a body
-	c.mode, c.due, c.left = draining, lp.after(lingering), lingeringBytes
-	lp.rewatch(c.fd, syscall.EPOLLIN)
-}
-
-// discard reads what a client still sends, and throws it away.
-func (lp *loop) discard(c *client) {
-	n, errno := sysRead(c.fd, lp.in)
-	if errno == syscall.EAGAIN || errno == syscall.EINTR {
-		return
-	}
-	if c.left -= n; n <= 0 || c.left <= 0 {
-		lp.close(c)
-	}
-}
-
 // handOver makes the client's connection one of net/http's, with what it has sent.
 func (lp *loop) handOver(c *client) {
 	lp.unwatch(c.fd)
-	delete(lp.clients, c.fd)
+	lp.clients.leave(c)
 	if c.mode == holding {
 		sysWakeAt(c.fd, 1) // again, or what comes next would be waited for in vain
 	}
@@ -883,7 +505,7 @@ func (lp *loop) handOver(c *client) {
 	if err != nil { // most likely no descriptor is left
 		lp.listener.refused(c.remote(), noRoom)
 		_, _ = sysWrite(c.fd, noRoom.problem(lp.now, c.in)) // to a client that takes it
-		_, _ = sysRead(c.fd, lp.in)                         // see linger: without a descriptor there is no waiting for more
+		_, _ = sysRead(c.fd, lp.spare())                    // see linger: without a descriptor there is no waiting for more
 	}
 	file.Close() // inner has a descriptor of its own
 	if err != nil {
@@ -926,7 +548,7 @@ func (lp *loop) sweep() {
 	default:
 		lp.resting = lp.after(breather)
 	}
-	for _, c := range lp.clients {
+	for c := range lp.clients.all {
 		if c.due.IsZero() {
 			continue
 		}
@@ -942,14 +564,13 @@ func (lp *loop) sweep() {
 func (lp *loop) expire() {
 	some := lp.late[:min(few, len(lp.late))]
 	for _, c := range some {
-		if lp.clients[c.fd] != c || c.due.IsZero() || lp.now.Before(c.due) {
+		if lp.clients.at(c.fd) != c || c.due.IsZero() || lp.now.Before(c.due) {
 			continue // gone, or heard of
 		}
 		switch c.mode {
 		case heading:
 			lp.listener.refused(c.remote(), lateHead)
 		case holding:
-			lp.out = lp.out[:0] // what is there was for somebody who has gone
 			lp.refuse(c, c.in, lateBody)
 			continue
 		}
@@ -968,7 +589,7 @@ func (lp *loop) close(c *client) {
 		lp.listener.answers.put(c.answer)
 		c.answer = nil
 	}
-	delete(lp.clients, c.fd)
+	lp.clients.leave(c)
 	lp.forget(c)
 }
 
@@ -993,35 +614,4 @@ func (lp *loop) end() {
 	}
 	lp.release()
 	lp.listener.answers.put(lp.answer)
-}
-
-// The calls below never wait, so that the scheduler need not be told of them. Were it
-// told, its monitor would be woken by each turn of a loop that has had nothing to do,
-// and look after it many thousand times a second.
-
-func sysPoll(epoll int, events []syscall.EpollEvent) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
-	return int(n), errno
-}
-
-func sysRead(fd int, p []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-	return int(n), errno
-}
-
-// sysWakeAt sets how many bytes must have come before a connection is ready to be
-// read. For a socket of TCP it does not fail.
-func sysWakeAt(fd, bytes int) {
-	n := int32(bytes)
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_SETSOCKOPT, uintptr(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, uintptr(unsafe.Pointer(&n)), unsafe.Sizeof(n), 0)
-}
-
-func sysWrite(fd int, p []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-	return int(n), errno
-}
-
-func sysWritev(fd int, v []syscall.Iovec) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)))
-	return int(n), errno
 }

@@ -1,0 +1,432 @@
+package wire
+
+import (
+	"bytes"
+	"syscall"
+	"unsafe"
+)
+
+// arrival is what a client has sent, in its loop's in.
+type arrival struct {
+	c  *client
+	in []byte
+}
+
+// posting is a client whose answers end at end in its loop's out.
+type posting struct {
+	c   *client
+	end int
+}
+
+// turn deals with what has happened. Requests go through it in stages, a batch of them
+// at a time: first they are read, then they are judged and answered, and then the
+// answers are sent. A system call drives out of the processor's caches what the next
+// request would find there, and so it does once for a batch and not once for each. What
+// has happened to connections in other states comes after them.
+func (lp *loop) turn(events []syscall.EpollEvent) {
+	others := events[:0]
+	for _, e := range events {
+		c := lp.clients.at(int(e.Fd))
+		if c == nil || c.mode > heading {
+			others = append(others, e)
+			continue
+		}
+		if len(lp.arrived) == batch || len(lp.spare()) < lp.listener.loopRoom() {
+			lp.settle()
+		}
+		lp.read(c)
+	}
+	lp.settle()
+	for _, e := range others {
+		lp.serve(int(e.Fd))
+	}
+}
+
+// serve deals with what has happened to a descriptor that brings no request.
+func (lp *loop) serve(fd int) {
+	switch {
+	case fd == lp.bell:
+		lp.open()
+		return
+	case fd == lp.accepting:
+		lp.accept(few)
+		return
+	}
+	c := lp.clients.at(fd)
+	switch {
+	case c == nil: // it went with an event before this one
+	case c.mode == taking:
+		lp.send(c)
+	case c.mode == draining:
+		lp.discard(c)
+	case c.mode == holding:
+		lp.hoard(c)
+	}
+}
+
+// rest has the client wait for its next request.
+func (lp *loop) rest(c *client) {
+	c.mode, c.due = resting, lp.after(lp.listener.options.Idle)
+}
+
+// read reads what a client has sent.
+func (lp *loop) read(c *client) {
+	room := lp.spare()[:lp.listener.loopRoom()]
+	had := copy(room, c.in)
+	n, errno := sysRead(c.fd, room[had:])
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		return
+	case n <= 0:
+		lp.close(c)
+		return
+	}
+	in := room[:had+n]
+	lp.in = lp.in[:len(lp.in)+len(in)]
+	lp.arrived = append(lp.arrived, arrival{c, in})
+}
+
+// spare is what of the loop's room for reading has nothing in it.
+func (lp *loop) spare() []byte { return lp.in[len(lp.in):cap(lp.in)] }
+
+// settle judges and answers what was read, and sends the answers.
+func (lp *loop) settle() {
+	for i := range lp.arrived {
+		lp.work(lp.arrived[i].c, lp.arrived[i].in)
+		if len(lp.out) >= batchBytes {
+			lp.dispatch()
+		}
+	}
+	lp.dispatch()
+	clear(lp.arrived)
+	lp.arrived, lp.in = lp.arrived[:0], lp.in[:0]
+}
+
+// resume works on what a client had sent before.
+func (lp *loop) resume(c *client) {
+	if len(c.in) > 0 {
+		lp.work(c, c.in)
+		lp.dispatch()
+	}
+}
+
+// work judges what a client has sent, request by request, until there is nothing
+// left that can be judged, or an answer is waited for.
+func (lp *loop) work(c *client, in []byte) {
+	o := &lp.listener.options
+	begun := c.mode == heading
+	for given := int64(0); len(in) > 0; {
+		if given >= share {
+			if lp.keep(c, in); lp.flush(c) {
+				lp.await(c)
+			}
+			return
+		}
+		a := lp.answer
+		a.peer = c
+		n, no := a.Request.read(in, &o.Limits)
+		switch {
+		case no != nil:
+			lp.refuse(c, in, no)
+			return
+		case n == 0:
+			lp.wind(c, in, begun)
+			return
+		case o.Answer == nil || !a.plain() || !lp.ask(a):
+			if lp.keep(c, in); lp.flush(c) {
+				lp.part(c, n+a.heldBack(o.Hold))
+			}
+			return
+		}
+		begun = false
+		a.measure()
+		given += a.size
+		if int64(len(lp.out)-lp.mark)+a.size <= copied {
+			lp.gather(a)
+		} else if !lp.deliver(c, a, in, n) {
+			return
+		}
+		in = in[n:]
+	}
+	lp.wind(c, nil, false)
+}
+
+// part ends the loop's part in a request of which so many bytes must have come.
+func (lp *loop) part(c *client, need int) {
+	if len(c.in) >= need || lp.hasty {
+		lp.handOver(c)
+		return
+	}
+	c.mode, c.due = holding, lp.after(lp.listener.options.Body)
+	c.holdFor(need - len(c.in))
+}
+
+// holdFor has the system gather so many bytes before it wakes anybody: a client that
+// sends them one by one costs no more than one that does not. The end of a connection
+// wakes all the same.
+func (c *client) holdFor(bytes int) {
+	c.left = bytes
+	sysWakeAt(c.fd, bytes)
+}
+
+// hoard reads what has come of a body that is held.
+func (lp *loop) hoard(c *client) {
+	n, errno := sysRead(c.fd, lp.spare())
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		return
+	case n <= 0:
+		lp.close(c)
+		return
+	}
+	c.in = append(c.in, lp.spare()[:n]...)
+	if n >= c.left {
+		lp.handOver(c)
+		return
+	}
+	c.holdFor(c.left - n)
+}
+
+// letGo hands on all that is held.
+func (lp *loop) letGo() {
+	for c := range lp.clients.all {
+		if c.mode == holding {
+			lp.handOver(c)
+		}
+	}
+}
+
+// wind ends the work on what a client has sent: its answers go out with those of
+// others, and it waits for its next request, or for the rest of one that it has begun.
+func (lp *loop) wind(c *client, in []byte, begun bool) {
+	lp.keep(c, in)
+	switch {
+	case len(in) == 0:
+		lp.rest(c)
+	case !begun:
+		c.mode, c.due = heading, lp.after(lp.listener.options.Head)
+	}
+	if len(lp.out) > lp.mark {
+		lp.mark = len(lp.out)
+		lp.posted = append(lp.posted, posting{c, lp.mark})
+	}
+}
+
+// dispatch sends what is posted.
+func (lp *loop) dispatch() {
+	from := 0
+	for _, p := range lp.posted {
+		lp.transmit(p.c, lp.out[from:p.end])
+		from = p.end
+	}
+	clear(lp.posted)
+	lp.posted, lp.out, lp.mark = lp.posted[:0], lp.out[:0], 0
+}
+
+func (lp *loop) ask(a *Answer) bool {
+	a.Started = lp.now
+	return lp.listener.options.Answer(a)
+}
+
+// gather puts a small answer behind those that are to go with it.
+func (lp *loop) gather(a *Answer) {
+	lp.out = append(lp.out, a.Head...)
+	for _, chunk := range a.Body {
+		lp.out = append(lp.out, chunk...)
+	}
+	a.sent = a.size
+	lp.listener.answered(a)
+	a.reset()
+}
+
+// keep has the client keep bytes that are not judged yet: what was read last is
+// overwritten by the next read.
+func (lp *loop) keep(c *client, in []byte) {
+	switch {
+	case len(in) == 0:
+		c.in = nil
+	case len(c.in) != len(in) || &in[0] != &c.in[0]:
+		c.in = bytes.Clone(in)
+	}
+}
+
+// flush sends what was gathered for a client. It returns false when the client does
+// not take it all now, or is gone.
+func (lp *loop) flush(c *client) bool {
+	mine := lp.out[lp.mark:]
+	lp.out = lp.out[:lp.mark]
+	return len(mine) == 0 || lp.transmit(c, mine)
+}
+
+// transmit sends answers to a client, with the same result as flush.
+func (lp *loop) transmit(c *client, out []byte) bool {
+	n, errno := sysWrite(c.fd, out)
+	if n == len(out) {
+		return true
+	}
+	if errno != 0 && errno != syscall.EAGAIN && errno != syscall.EINTR {
+		lp.close(c)
+		return false
+	}
+	c.out = bytes.Clone(out[max(n, 0):])
+	lp.await(c)
+	return false
+}
+
+// deliver sends what was gathered and, behind it, the answer to the request of n
+// bytes that in begins with, whose body is too large to be copied. It returns false
+// when the client does not take it all now, or is gone.
+func (lp *loop) deliver(c *client, a *Answer, in []byte, n int) bool {
+	left, done, errno := lp.push(c.fd, lp.out[lp.mark:], a)
+	lp.out = lp.out[:lp.mark]
+	if done {
+		lp.listener.answered(a)
+		a.reset()
+		return true
+	}
+	lp.keep(c, in[n:])
+	a.own(in[:n])
+	c.out, c.answer = bytes.Clone(left), a
+	lp.answer = lp.listener.answers.get()
+	if errno != 0 {
+		lp.close(c)
+		return false
+	}
+	lp.await(c)
+	return false
+}
+
+// send goes on with what a client has not taken yet, and once that has gone, with
+// what it has sent meanwhile.
+func (lp *loop) send(c *client) {
+	before := int64(len(c.out))
+	if c.answer != nil {
+		before -= c.answer.sent
+	}
+	left, done, errno := lp.push(c.fd, c.out, c.answer)
+	if c.out = left; errno != 0 {
+		lp.close(c)
+		return
+	}
+	if !done {
+		now := int64(len(c.out))
+		if c.answer != nil {
+			now -= c.answer.sent
+		}
+		if now != before { // not silent
+			c.due = lp.after(lp.listener.options.Silence)
+		}
+		return
+	}
+	c.out = nil
+	if c.answer != nil {
+		lp.listener.answered(c.answer)
+		lp.listener.answers.put(c.answer)
+		c.answer = nil
+	}
+	if c.closes || lp.drained {
+		lp.linger(c)
+		return
+	}
+	c.mode = resting
+	lp.rewatch(c.fd, syscall.EPOLLIN)
+	lp.resume(c)
+}
+
+// push sends out and, behind it, the answer, if there is one. It returns what is left
+// of out, and whether all has gone.
+func (lp *loop) push(fd int, out []byte, a *Answer) (left []byte, done bool, failure syscall.Errno) {
+	for {
+		count, size := lp.gird(out, a)
+		if count == 0 {
+			return nil, true, 0
+		}
+		n, errno := sysWritev(fd, lp.vectors[:count])
+		clear(lp.vectors[:count])
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			return out, false, 0
+		case errno != 0:
+			return out, false, errno
+		}
+		took := min(n, len(out))
+		if out = out[took:]; a != nil {
+			a.sent += int64(n - took)
+		}
+		if n < size {
+			return out, false, 0
+		}
+	}
+}
+
+// gird lays out what is left to send, as far as one system call takes it.
+func (lp *loop) gird(out []byte, a *Answer) (count, size int) {
+	add := func(p []byte) bool {
+		if len(p) > 0 {
+			lp.vectors[count].Base = unsafe.SliceData(p)
+			lp.vectors[count].SetLen(len(p))
+			count, size = count+1, size+len(p)
+		}
+		return count < maxVectors
+	}
+	add(out)
+	if a == nil {
+		return count, size
+	}
+	skip := a.sent
+	rest := func(p []byte) []byte {
+		n := min(skip, int64(len(p)))
+		skip -= n
+		return p[n:]
+	}
+	add(rest(a.Head))
+	for _, chunk := range a.Body {
+		if !add(rest(chunk)) {
+			break
+		}
+	}
+	return count, size
+}
+
+// await has the client wait until it takes more.
+func (lp *loop) await(c *client) {
+	c.mode, c.due = taking, lp.after(lp.listener.options.Silence)
+	lp.rewatch(c.fd, syscall.EPOLLOUT)
+}
+
+// refuse says why the request that in begins with is not taken, behind the answers
+// before it, and ends the connection.
+func (lp *loop) refuse(c *client, in []byte, no *Refusal) {
+	lp.listener.refused(c.remote(), no)
+	lp.out = append(lp.out, no.problem(lp.now, in)...)
+	c.in, c.closes = nil, true
+	if lp.flush(c) {
+		lp.linger(c)
+	}
+}
+
+// linger ends the sending side of a connection, and reads the other a while longer:
+// what has come and was not read would have the client's answer thrown away with the
+// connection (RFC 9112 section 9.6).
+func (lp *loop) linger(c *client) {
+	if err := syscall.Shutdown(c.fd, syscall.SHUT_WR); err != nil {
+		lp.close(c)
+		return
+	}
+	sysWakeAt(c.fd, 1) // it may have held a body
+	c.mode, c.due, c.left = draining, lp.after(lingering), lingeringBytes
+	lp.rewatch(c.fd, syscall.EPOLLIN)
+}
+
+// discard reads what a client still sends, and throws it away.
+func (lp *loop) discard(c *client) {
+	n, errno := sysRead(c.fd, lp.spare())
+	if errno == syscall.EAGAIN || errno == syscall.EINTR {
+		return
+	}
+	if c.left -= n; n <= 0 || c.left <= 0 {
+		lp.close(c)
+	}
+}
