@@ -49,8 +49,8 @@ type Cache struct {
 
 // Memory is a store that can be asked without waiting.
 type Memory interface {
-	// Get is Store.Get.
-	Get(ctx context.Context, key cachestore.Key, variant string) cachestore.Found
+	// Find is Store.Get at this time.
+	Find(now time.Time, key cachestore.Key, variant string) cachestore.Found
 
 	// Peek is Store.Get, but a look-up that finds nothing leaves no trace: it will
 	// be made again.
@@ -69,7 +69,7 @@ func (c *Cache) near(ctx context.Context, key cachestore.Key, variant string) ca
 // noMemory holds nothing.
 type noMemory struct{}
 
-func (noMemory) Get(context.Context, cachestore.Key, string) cachestore.Found {
+func (noMemory) Find(time.Time, cachestore.Key, string) cachestore.Found {
 	return cachestore.Found{}
 }
 func (noMemory) Peek(cachestore.Key, string) cachestore.Found { return cachestore.Found{} }

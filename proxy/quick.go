@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -263,7 +262,7 @@ func (q *quick) get(variant string) cachestore.Found {
 	if variant == unknowable {
 		return cachestore.Found{}
 	}
-	return q.h.Cache.Memory.Get(context.Background(), q.key, variant)
+	return q.h.Cache.Memory.Find(q.now, q.key, variant)
 }
 
 // variant is exchange.variant, for fields that reach the origin as the client sent

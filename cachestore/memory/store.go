@@ -162,16 +162,21 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 	if ctx.Err() != nil {
 		return cachestore.Found{}
 	}
-	return s.find(key, variant, (*Store).lookup)
+	return s.Find(time.Now(), key, variant)
+}
+
+// Find is Get for those who know what time it is, and never wait.
+func (s *Store) Find(now time.Time, key cachestore.Key, variant string) cachestore.Found {
+	return s.find(now, key, variant, (*Store).lookup)
 }
 
 // Peek is Get for those who will ask again if there is nothing: a miss does not
 // count as demand for what is missing.
 func (s *Store) Peek(key cachestore.Key, variant string) cachestore.Found {
-	return s.find(key, variant, (*Store).peek)
+	return s.find(time.Now(), key, variant, (*Store).peek)
 }
 
-func (s *Store) find(key cachestore.Key, variant string, look func(*Store, id) *slot) cachestore.Found {
+func (s *Store) find(now time.Time, key cachestore.Key, variant string, look func(*Store, id) *slot) cachestore.Found {
 	primary := s.hash.primary(key)
 	at := look(s, primary)
 	if at != nil && at.entry != nil {
@@ -184,7 +189,7 @@ func (s *Store) find(key cachestore.Key, variant string, look func(*Store, id) *
 	case variant == "" && at.entry == nil:
 		return cachestore.Found{VaryOn: *at.index().varyOn.Load()}
 	case variant == "":
-		return at.found(time.Now())
+		return at.found(now)
 	case at.entry != nil:
 		return cachestore.Found{} // an entry without Vary has replaced the variants
 	}
@@ -192,7 +197,6 @@ func (s *Store) find(key cachestore.Key, variant string, look func(*Store, id) *
 	if v == nil || !v.holds(key, variant) || v.index() != at.index() {
 		return cachestore.Found{} // of another index: of before its key was replaced or evicted
 	}
-	now := time.Now()
 	v.member().used(now)
 	return v.found(now)
 }

@@ -400,7 +400,7 @@ func (lp *loop) take(c *client) {
 		lp.close(c)
 		return
 	}
-	if err := lp.watch(c.fd, syscall.EPOLLIN); err != nil {
+	if err := lp.watch(c.fd, requests); err != nil {
 		lp.close(c)
 		return
 	}

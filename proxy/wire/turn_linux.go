@@ -18,6 +18,12 @@ type posting struct {
 	end int
 }
 
+// requests are the events of a client that may send a request. They are told of once,
+// and not until all has been read: that takes the system another look at the connection.
+// So a read must take all that there is; that it got less than it had room for shows
+// that, unless there is an end behind it.
+const requests = syscall.EPOLLIN | syscall.EPOLLRDHUP | 1<<31 // EPOLLET, which package syscall has as a negative number
+
 // turn deals with what has happened. Requests go through it in stages, a batch of them
 // at a time: first they are read, then they are judged and answered, and then the
 // answers are sent. A system call drives out of the processor's caches what the next
@@ -34,7 +40,7 @@ func (lp *loop) turn(events []syscall.EpollEvent) {
 		if len(lp.arrived) == batch || len(lp.spare()) < lp.listener.loopRoom() {
 			lp.settle()
 		}
-		lp.read(c)
+		lp.read(c, e.Events)
 	}
 	lp.settle()
 	for _, e := range others {
@@ -69,19 +75,22 @@ func (lp *loop) rest(c *client) {
 	c.mode, c.due = resting, lp.after(lp.listener.options.Idle)
 }
 
-// read reads what a client has sent.
-func (lp *loop) read(c *client) {
+// read reads what a client has sent, and has come back to it if there may be more.
+func (lp *loop) read(c *client, events uint32) {
 	room := lp.spare()[:lp.listener.loopRoom()]
 	had := copy(room, c.in)
 	n, errno := sysRead(c.fd, room[had:])
 	switch {
-	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+	case errno == syscall.EAGAIN:
 		return
 	case n <= 0:
 		lp.close(c)
 		return
 	}
 	in := room[:had+n]
+	if len(in) == len(room) || events&syscall.EPOLLRDHUP != 0 {
+		lp.rewatch(c.fd, requests)
+	}
 	lp.in = lp.in[:len(lp.in)+len(in)]
 	lp.arrived = append(lp.arrived, arrival{c, in})
 }
@@ -158,6 +167,7 @@ func (lp *loop) part(c *client, need int) {
 		return
 	}
 	c.mode, c.due = holding, lp.after(lp.listener.options.Body)
+	lp.rewatch(c.fd, syscall.EPOLLIN) // told of until it is read: hoard need not take all
 	c.holdFor(need - len(c.in))
 }
 
@@ -329,7 +339,7 @@ func (lp *loop) send(c *client) {
 		return
 	}
 	c.mode = resting
-	lp.rewatch(c.fd, syscall.EPOLLIN)
+	lp.rewatch(c.fd, requests)
 	lp.resume(c)
 }
 

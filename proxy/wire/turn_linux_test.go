@@ -1,0 +1,136 @@
+package wire
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestTurn: whatever clients have sent when a loop comes to look, each gets its own
+// answers, in order, and all of them.
+func TestTurn(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // one loop
+	gate, reached := make(chan struct{}), make(chan struct{})
+	usual := new(server)
+	s := serve(t, listenTCP(t), Options{Limits: Limits{Head: 4096}, Answer: func(a *Answer) bool {
+		if a.Target == "/gate" {
+			close(reached)
+			<-gate
+			return empty(a)
+		}
+		return usual.answer(a)
+	}})
+	get := func(target string) string { return "GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n" }
+	many := 3000 // requests: more than is read at once
+	type customer struct {
+		c *net.TCPConn
+		r *bufio.Reader
+	}
+	// Each kind of customer sends something, and then expects something.
+	kinds := []struct {
+		sends   func(customer, string)
+		expects func(customer, string)
+	}{
+		{ // one request
+			func(u customer, id string) { io.WriteString(u.c, get(id)) },
+			func(u customer, id string) { expect(t, u.r, "GET", "door: GET "+id+" ") },
+		},
+		{ // several, and the half of another
+			func(u customer, id string) { io.WriteString(u.c, get(id)+get(id+"a")+get(id + "b")[:20]) },
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				expect(t, u.r, "GET", "door: GET "+id+"a ")
+				io.WriteString(u.c, get(id + "b")[20:])
+				expect(t, u.r, "GET", "door: GET "+id+"b ")
+			},
+		},
+		{ // one that goes on to net/http, between two that do not
+			func(u customer, id string) { io.WriteString(u.c, get(id)+get("/slow"+id)+get(id+"a")) },
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				expect(t, u.r, "GET", "house(): GET /slow"+id+" ")
+				expect(t, u.r, "GET", "door: GET "+id+"a ")
+			},
+		},
+		{ // one that is refused
+			func(u customer, id string) { io.WriteString(u.c, get(id)+"GET  / HTTP/1.1\r\n\r\n") },
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				if rest, err := io.ReadAll(u.r); err != nil || !strings.HasPrefix(string(rest), "HTTP/1.1 400 ") {
+					t.Errorf("%s: %.40q and %v, want a refusal", id, rest, err)
+				}
+			},
+		},
+		{ // a long answer between two short ones
+			func(u customer, id string) { io.WriteString(u.c, get(id)+get("/long/5000000")+get(id+"a")) },
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				expectLong(t, u.r, 5000000)
+				expect(t, u.r, "GET", "door: GET "+id+"a ")
+			},
+		},
+		{ // the end
+			func(u customer, id string) { io.WriteString(u.c, get(id)); u.c.CloseWrite() },
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				expectEnd(t, u.r)
+			},
+		},
+		{ // the end, in the middle of a head
+			func(u customer, id string) { io.WriteString(u.c, get(id)+"GET /"); u.c.CloseWrite() },
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				expectEnd(t, u.r)
+			},
+		},
+		{ // a body that has to be waited for
+			func(u customer, id string) {
+				io.WriteString(u.c, get(id)+"POST "+id+"a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nbo")
+			},
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				io.WriteString(u.c, "dy!")
+				expect(t, u.r, "POST", "house(body!): POST "+id+"a ")
+			},
+		},
+		{ // a reset
+			func(u customer, id string) { io.WriteString(u.c, get(id)); u.c.SetLinger(0); u.c.Close() },
+			func(customer, string) {},
+		},
+	}
+	var customers []customer
+	for range 10 * len(kinds) {
+		c, r := dial(t, s.address)
+		io.WriteString(c, get("/quick/first"))
+		expect(t, r, "GET", "door: GET /quick/first ")
+		customers = append(customers, customer{c, r})
+	}
+	held, rh := dial(t, s.address) // its body is waited for when it ends in the middle of it
+	io.WriteString(held, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nb")
+	heard(t, s)
+	c, r := dial(t, s.address)
+	io.WriteString(c, get("/gate"))
+	<-reached
+	io.WriteString(held, "od")
+	held.CloseWrite()
+	for i, u := range customers {
+		kinds[i%len(kinds)].sends(u, fmt.Sprintf("/quick/%d", i))
+	}
+	bulk, rb := dial(t, s.address)
+	go io.WriteString(bulk, strings.Repeat(get("/quick/bulk"), many)) // ends with bulk
+	close(gate)
+	for i, u := range customers {
+		kinds[i%len(kinds)].expects(u, fmt.Sprintf("/quick/%d", i))
+	}
+	expectEnd(t, rh)
+	for range many {
+		expect(t, rb, "GET", "door: GET /quick/bulk ")
+	}
+	if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 204 ") {
+		t.Errorf("%q and %v", line, err)
+	}
+}
