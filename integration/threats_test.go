@@ -400,6 +400,12 @@ func TestDeceptionByPath(t *testing.T) {
 			t.Errorf("%s: the page of one user is read by another: %q", target, a.Body)
 		}
 	}
+	// W2: there a control byte is refused, and what comes behind it is not misread.
+	for _, target := range []string{"/static/account%0a.css", "/static/account%0D.css", "/static/account%7f.css", "/static/%01"} {
+		statuses, _ := n.Raw(t, "GET "+target+" HTTP/1.1\r\nHost: a.test\r\n\r\nGET /static/second HTTP/1.1\r\nHost: a.test\r\n\r\n", 2)
+		equal(t, target+": statuses", fmt.Sprint(statuses), "[400 200]")
+		equal(t, target+": requests to the origin", o.Count(target), 0)
+	}
 	for _, q := range o.Requests() {
 		if decoded, err := url.PathUnescape(q.Target); err != nil || strings.Contains(decoded+"/", "/../") {
 			t.Errorf("W3: dots are left for the origin to resolve: %s", q.Target)

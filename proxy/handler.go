@@ -25,6 +25,7 @@ type Handler struct {
 	query     queryRule
 	quick     quickness
 	adds      []HeaderRule   // that Rules.Response writes
+	byPath    bool           // Rules.byPath
 	untouched rfc9111.Policy // Policy where path rules do not apply
 	forwarder *httputil.ReverseProxy
 	exchanges exchangePool
@@ -41,7 +42,7 @@ func (h *Handler) Open() error {
 	h.Rules.MaxObject = orDefault(h.Rules.MaxObject, 8<<20)
 	h.Rules.MaxRanges = orDefault(h.Rules.MaxRanges, 8)
 	h.query = queryRule{h.Rules.KeySortQuery, h.Rules.KeyAllowQuery, h.Rules.KeyDenyQuery}
-	h.untouched = untouched(&h.Rules)
+	h.byPath, h.untouched = h.Rules.byPath(), untouched(&h.Rules)
 	h.quick, h.adds = h.Rules.quickness(), h.Rules.Response.lines()
 	if h.Rules.bends() {
 		h.Cache.bent(h.Site)
@@ -55,6 +56,10 @@ func (h *Handler) Open() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := h.exchanges.get(h, w, r)
 	x.sanitise()
+	if h.byPath && encodedControl(r.URL.Path) {
+		x.refuse(http.StatusBadRequest, reasonBadRequest, "The path holds an encoded control byte.")
+		return
+	}
 	if status := x.dropBody(); status != 0 {
 		x.refuse(status, reasonBodyOnGet, "A body is not taken with this method.")
 		return

@@ -185,7 +185,7 @@ func quickTarget(path, whole string) (decoded, target string, ok bool) {
 	}
 	normal, wrong := normalPath(path)
 	decoded, err := url.PathUnescape(normal)
-	if wrong != "" || err != nil || strings.IndexByte(decoded, 0) >= 0 {
+	if wrong != "" || err != nil || encodedControl(decoded) {
 		return "", "", false
 	}
 	if normal != path {

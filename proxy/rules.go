@@ -74,6 +74,13 @@ func (rules *Rules) bends() bool {
 		rules.KeySortQuery || rules.KeyAllowQuery != nil || rules.KeyDenyQuery != nil
 }
 
+// byPath tells whether something is stored because of its path that the response
+// itself would not allow, or for longer.
+func (rules *Rules) byPath() bool {
+	p := &rules.Policy
+	return rules.Cache && (p.TTL != nil || p.DefaultTTL != nil || p.MinTTL > 0 || rules.StripSetCookie || rules.Cookies == CookiesIgnore || rules.StaticType != "")
+}
+
 // untouched is the policy for a path that the route's pattern and the origin may
 // read differently (web cache deception): nothing is stored there that the
 // response itself does not allow.

@@ -201,6 +201,13 @@ func removeDotSegments(path string) string {
 	return "/" + strings.Join(kept, "/")
 }
 
+// encodedControl reports whether a decoded path holds a control byte, which some
+// origins take for its end. As nobody has a file of such a name, a route that caches by
+// path refuses it.
+func encodedControl(path string) bool {
+	return strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
 // encodedDelimiter reports whether the path holds an escape that some origins
 // take for the end of the path or for a separator. A rule that caches by path
 // does not apply there: origin and rule would mean different resources (web cache

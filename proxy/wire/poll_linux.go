@@ -58,8 +58,8 @@ type loop struct {
 	polled    func(uintptr) bool // polls, for raw.Read; kept so that it is made once
 	events    [256]syscall.EpollEvent
 	vectors   [maxVectors]syscall.Iovec
-	in        []byte    // what was read of arrived
-	arrived   []arrival // clients whose requests are to be judged
+	in        []byte    // what was read from those in arrived; the rest of its capacity is spare
+	arrived   []arrival // whose requests are to be judged
 	out       []byte    // answers of one client behind those of another
 	mark      int       // where in out those of the client begin that is dealt with
 	posted    []posting // whose the answers before mark are

@@ -18,10 +18,10 @@ type posting struct {
 	end int
 }
 
-// requests are the events of a client that may send a request. They are told of once,
-// and not until all has been read: that takes the system another look at the connection.
-// So a read must take all that there is; that it got less than it had room for shows
-// that, unless there is an end behind it.
+// requests are the events of a client that may send a request. The system tells of each
+// once, when it comes; to tell of it for as long as there is something to read would take
+// it one more look at each connection. So a read has to take all that there is, or has to
+// have the system look again.
 const requests = syscall.EPOLLIN | syscall.EPOLLRDHUP | 1<<31 // EPOLLET, which package syscall has as a negative number
 
 // turn deals with what has happened. Requests go through it in stages, a batch of them
@@ -33,7 +33,7 @@ func (lp *loop) turn(events []syscall.EpollEvent) {
 	others := events[:0]
 	for _, e := range events {
 		c := lp.clients.at(int(e.Fd))
-		if c == nil || c.mode > heading {
+		if c == nil || c.mode != resting && c.mode != heading {
 			others = append(others, e)
 			continue
 		}
@@ -75,7 +75,8 @@ func (lp *loop) rest(c *client) {
 	c.mode, c.due = resting, lp.after(lp.listener.options.Idle)
 }
 
-// read reads what a client has sent, and has come back to it if there may be more.
+// read reads what a client has sent. There may be more of it when it fills the room, and
+// when the end has come as well.
 func (lp *loop) read(c *client, events uint32) {
 	room := lp.spare()[:lp.listener.loopRoom()]
 	had := copy(room, c.in)
