@@ -22,7 +22,7 @@ type posting struct {
 // once, when it comes; to tell of it for as long as there is something to read would take
 // it one more look at each connection. So a read has to take all that there is, or has to
 // have the system look again.
-const requests = syscall.EPOLLIN | syscall.EPOLLRDHUP | 1<<31 // EPOLLET, which package syscall has as a negative number
+const requests = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLPRI | 1<<31 // EPOLLET, which package syscall has as a negative number
 
 // turn deals with what has happened. Requests go through it in stages, a batch of them
 // at a time: first they are read, then they are judged and answered, and then the
@@ -75,23 +75,23 @@ func (lp *loop) rest(c *client) {
 	c.mode, c.due = resting, lp.after(lp.listener.options.Idle)
 }
 
-// read reads what a client has sent. There may be more of it when it fills the room, and
-// when the end has come as well.
+// read reads what a client has sent. There may be more of it when it fills the room, when
+// the end has come as well, and behind urgent data, where a read stops.
 func (lp *loop) read(c *client, events uint32) {
 	room := lp.spare()[:lp.listener.loopRoom()]
 	had := copy(room, c.in)
 	n, errno := sysRead(c.fd, room[had:])
+	if had+n == len(room) || events&(syscall.EPOLLRDHUP|syscall.EPOLLPRI) != 0 {
+		lp.rewatch(c.fd, requests)
+	}
 	switch {
-	case errno == syscall.EAGAIN:
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
 		return
 	case n <= 0:
 		lp.close(c)
 		return
 	}
 	in := room[:had+n]
-	if len(in) == len(room) || events&syscall.EPOLLRDHUP != 0 {
-		lp.rewatch(c.fd, requests)
-	}
 	lp.in = lp.in[:len(lp.in)+len(in)]
 	lp.arrived = append(lp.arrived, arrival{c, in})
 }
@@ -339,7 +339,7 @@ func (lp *loop) send(c *client) {
 		lp.linger(c)
 		return
 	}
-	c.mode = resting
+	lp.rest(c)
 	lp.rewatch(c.fd, requests)
 	lp.resume(c)
 }

@@ -2,12 +2,16 @@ package wire
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestTurn: whatever clients have sent when a loop comes to look, each gets its own
@@ -97,6 +101,17 @@ func TestTurn(t *testing.T) {
 				expect(t, u.r, "POST", "house(body!): POST "+id+"a ")
 			},
 		},
+		{ // urgent data, which is none of HTTP's, between two requests
+			func(u customer, id string) {
+				io.WriteString(u.c, get(id))
+				urge(t, u.c)
+				io.WriteString(u.c, get(id+"a"))
+			},
+			func(u customer, id string) {
+				expect(t, u.r, "GET", "door: GET "+id+" ")
+				expect(t, u.r, "GET", "door: GET "+id+"a ")
+			},
+		},
 		{ // a reset
 			func(u customer, id string) { io.WriteString(u.c, get(id)); u.c.SetLinger(0); u.c.Close() },
 			func(customer, string) {},
@@ -132,5 +147,50 @@ func TestTurn(t *testing.T) {
 	}
 	if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 204 ") {
 		t.Errorf("%q and %v", line, err)
+	}
+}
+
+// urge sends a byte of urgent data.
+func urge(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if controlErr := raw.Control(func(fd uintptr) {
+		_, err = syscall.SendmsgN(int(fd), []byte("!"), nil, nil, syscall.MSG_OOB)
+	}); controlErr != nil || err != nil {
+		t.Fatal(controlErr, err)
+	}
+}
+
+// TestIdleBehindALongAnswer: once a client has taken all of an answer that it took its
+// time for, it is idle like any other, and no longer silent.
+func TestIdleBehindALongAnswer(t *testing.T) {
+	const size = 8 << 20 // more than the system takes at once
+	for name, test := range map[string]struct {
+		idle, silence time.Duration
+		ends          bool
+	}{
+		"idle":   {300 * time.Millisecond, time.Hour, true},
+		"silent": {time.Hour, 300 * time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, listenTCP(t), Options{Idle: test.idle, Silence: test.silence})
+			c, r := dial(t, s.address)
+			fmt.Fprintf(c, "GET /long/%d HTTP/1.1\r\nHost: a\r\n\r\n", size)
+			if _, err := r.Peek(1); err != nil { // it has begun, and the loop waits for the client
+				t.Fatal(err)
+			}
+			expectLong(t, r, size)
+			if test.ends {
+				expectEnd(t, r)
+				return
+			}
+			c.SetReadDeadline(time.Now().Add(4 * test.silence))
+			if _, err := r.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%v, want to be left alone", err)
+			}
+		})
 	}
 }
