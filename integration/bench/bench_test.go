@@ -14,6 +14,60 @@ import (
 	"time"
 )
 
+// TestMain lets this program be a load generator, as the benchmark's is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == loadArgument {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A load generator keeps all its connections busy, and takes nothing but what was asked
+// for.
+func TestGenerate(t *testing.T) {
+	asked := make(map[string]int)
+	var mu sync.Mutex // guards asked
+	server := serve(t, func(conn net.Conn, in *bufio.Reader) {
+		for {
+			target, _, err := readRequest(in)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			asked[string(target)]++
+			mu.Unlock()
+			io.WriteString(conn, whole[:20]) // in two pieces
+			io.WriteString(conn, whole[20:])
+		}
+	})
+	objects := Objects{size: 10, keys: 3, headers: browser}
+	order := Order{Address: server.Address, Connections: 8, Span: time.Second, Before: objects.before(), After: objects.after(server.Address), Keys: 3, Size: 10}
+	got, err := generate(t.Context(), order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	total := 0
+	for _, n := range asked {
+		total += n
+	}
+	if int64(total) != got.Requests || len(asked) != 3 || got.Wall < time.Second || got.P50 <= 0 || got.P99 < got.P50 {
+		t.Errorf("%+v; the server had %v", got, asked)
+	}
+	mu.Unlock()
+	for what, bad := range map[string]Runner{
+		"long bodies":          fake(t, 1<<30, whole+"x"),
+		"errors":               fake(t, 1<<30, strings.Replace(whole, "200", "500", 1)),
+		"connections that end": fake(t, 100, whole),
+	} {
+		order.Address = bad.Address
+		if got, err := generate(t.Context(), order); err == nil {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+}
+
 func TestParseWrk(t *testing.T) {
 	result := `RESULT {"requests":5000,"micros":2000000,"p50":900,"p99":4100,"connect":0,"read":0,"write":0,"status":0,"timeout":0}`
 	got, err := parseWrk("Running 2s test\n" + result + "\n")

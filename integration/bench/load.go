@@ -1,17 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
+	"edge/integration/bench/pace"
 	"edge/integration/bench/process"
 )
 
@@ -38,38 +39,37 @@ func (s Sample) String() string {
 	return fmt.Sprintf("%.0f/CPU-s, %.0f/s, p50 %v, p99 %v", s.perCPUSecond(), s.perSecond(), s.P50, s.P99)
 }
 
-// load has wrk ask the server for the objects and reads the server's CPU time before
-// and after. Any answer that is not a 200 is an error, and so are connections that the
-// server did not keep: wrk makes new ones without a word.
-func load(ctx context.Context, b *Bench, runner Runner, o Objects, connections int) (Sample, error) {
-	script := filepath.Join(b.lab.Dir, "work.lua")
-	if err := os.WriteFile(script, []byte(luaScript(o, runner.Address)), 0o600); err != nil {
-		return Sample{}, err
-	}
-	wrk := exec.CommandContext(ctx, "taskset", "-c", loadCore, "wrk",
-		"--threads", "1", "--connections", strconv.Itoa(connections),
-		"--duration", strconv.Itoa(int(b.duration.Seconds()))+"s", "--timeout", "10s",
-		"--script", script, "http://"+runner.Address+"/")
-	wrk.WaitDelay = time.Second
+// loadArgument, instead of all flags, has this program be the load generator of a closed
+// loop, which gets its Order on stdin and writes a Sample to stdout.
+const loadArgument = "load"
 
-	closed, err := closedByServer(runner.Address)
-	if err != nil {
-		return Sample{}, err
-	}
+// Order is what a load generator is told.
+type Order struct {
+	Address       string
+	Connections   int
+	Span          time.Duration
+	Before, After string // of a request, around the number of its key
+	Keys, Size    int
+}
+
+// load has the server asked for the objects, and reads its CPU time before and after.
+func load(ctx context.Context, b *Bench, runner Runner, o Objects, connections int) (Sample, error) {
 	fetched := b.lab.fetched.Load()
 	before, err := process.CPUTime(runner.PID())
 	if err != nil {
 		return Sample{}, err
 	}
-	out, err := wrk.CombinedOutput()
+	var sample Sample
+	if b.wrk {
+		sample, err = askWithWrk(ctx, b, runner.Address, o, connections)
+	} else {
+		sample, err = generate(ctx, Order{Address: runner.Address, Connections: connections, Span: b.duration,
+			Before: o.before(), After: o.after(runner.Address), Keys: o.keys, Size: o.size})
+	}
 	if err != nil {
-		return Sample{}, fmt.Errorf("wrk: %w\n%s", err, out)
+		return sample, err
 	}
 	after, err := process.CPUTime(runner.PID())
-	if err != nil {
-		return Sample{}, err
-	}
-	sample, err := parseWrk(string(out))
 	if err != nil {
 		return sample, err
 	}
@@ -78,92 +78,54 @@ func load(ctx context.Context, b *Bench, runner Runner, o Objects, connections i
 	if sample.Requests == 0 || sample.CPU <= 0 {
 		return sample, fmt.Errorf("no requests, or no CPU time seen: %+v", sample)
 	}
-	now, err := closedByServer(runner.Address)
-	if now -= closed; err == nil && now > connections {
-		err = fmt.Errorf("the server has closed %d connections of %d", now, connections)
-	}
-	return sample, err
+	return sample, nil
 }
 
-// closedByServer counts the connections that a server was the first to close, as far
-// as the kernel still remembers them: those of the last minute.
-func closedByServer(address string) (int, error) {
-	at, err := netip.ParseAddrPort(address)
+// generate has a process of its own make the load. Any answer that is not a 200 of the
+// right size is an error, and so is a connection that the server does not keep.
+func generate(ctx context.Context, order Order) (sample Sample, err error) {
+	self, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return sample, err
 	}
-	table, err := os.ReadFile("/proc/net/tcp")
+	text, err := json.Marshal(order)
 	if err != nil {
-		return 0, err
+		return sample, err
 	}
-	return countTimeWait(string(table), at), nil
+	generator := exec.CommandContext(ctx, self, loadArgument)
+	generator.Env = append(os.Environ(), "GOMAXPROCS=1")
+	generator.Stdin = bytes.NewReader(text)
+	var stderr bytes.Buffer
+	generator.Stderr = &stderr
+	generator.WaitDelay = time.Second
+	out, err := generator.Output()
+	if err != nil {
+		return sample, fmt.Errorf("load: %w\n%s", err, stderr.String())
+	}
+	return sample, json.Unmarshal(out, &sample)
 }
 
-// countTimeWait counts the lines of /proc/net/tcp that are about connections of a
-// local address in the state TIME_WAIT, which is 06. Addresses are in the byte order
-// of the machine there, and only the port is looked at.
-func countTimeWait(table string, at netip.AddrPort) int {
-	port := fmt.Sprintf(":%04X", at.Port())
-	n := 0
-	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if len(fields) > 3 && strings.HasSuffix(fields[1], port) && fields[3] == "06" {
-			n++
-		}
+// beLoad is the program as a load generator. Keys come in an order that is random and
+// the same each time.
+func beLoad(in io.Reader, out io.Writer) error {
+	var order Order
+	if err := json.NewDecoder(in).Decode(&order); err != nil {
+		return fmt.Errorf("%s: %w", loadArgument, err)
 	}
-	return n
-}
-
-// luaScript makes wrk send the requests and print one line of JSON at the end. The
-// keys come in an order that is random and the same each time.
-func luaScript(o Objects, host string) string {
-	var b strings.Builder
-	before, after := luaString(o.before()), luaString(o.after(host))
-	if o.keys > 1 {
-		fmt.Fprintf(&b, `
-local random = math.random
-math.randomseed(1)
-request = function() return %s .. random(0, %d) .. %s end
-`, before, o.keys-1, after)
-	} else { // without a function wrk sends what it has at hand
-		fmt.Fprintf(&b, "\nwrk.format = function() return %s .. 0 .. %s end\n", before, after)
+	objects := Objects{size: order.Size, keys: order.Keys}
+	keys := rand.New(rand.NewPCG(1, 2))
+	var request []byte
+	took, wall, err := pace.Closed{
+		Address: order.Address, Connections: order.Connections, Span: order.Span,
+		Request: func() []byte {
+			request = strconv.AppendInt(append(request[:0], order.Before...), int64(keys.IntN(order.Keys)), 10)
+			request = append(request, order.After...)
+			return request
+		},
+		Answer: objects.whole,
+	}.Run()
+	if err != nil {
+		return err
 	}
-	b.WriteString(`
-done = function(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format('RESULT {"requests":%d,"micros":%d,"p50":%d,"p99":%d,"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-    e.connect, e.read, e.write, e.status, e.timeout))
-end
-`)
-	return b.String()
-}
-
-// luaString quotes text as Lua does. What is sent needs no other escapes.
-func luaString(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\r", `\r`, "\n", `\n`).Replace(text) + `"`
-}
-
-// parseWrk finds the line of JSON in what wrk printed.
-func parseWrk(output string) (Sample, error) {
-	_, line, found := strings.Cut(output, "RESULT ")
-	if !found {
-		return Sample{}, fmt.Errorf("wrk printed no result:\n%s", output)
-	}
-	var r struct {
-		Requests, Micros, P50, P99            int64
-		Connect, Read, Write, Status, Timeout int64
-	}
-	if err := json.NewDecoder(strings.NewReader(line)).Decode(&r); err != nil {
-		return Sample{}, fmt.Errorf("wrk's result: %w:\n%s", err, output)
-	}
-	if r.Connect+r.Read+r.Write+r.Status+r.Timeout > 0 {
-		return Sample{}, fmt.Errorf("failed requests: %s", line)
-	}
-	return Sample{
-		Requests: r.Requests,
-		Wall:     time.Duration(r.Micros) * time.Microsecond,
-		P50:      time.Duration(r.P50) * time.Microsecond,
-		P99:      time.Duration(r.P99) * time.Microsecond,
-	}, nil
+	return json.NewEncoder(out).Encode(Sample{Requests: int64(len(took)), Wall: wall, P50: quantile(took, 0.50).Round(time.Microsecond), P99: quantile(took, 0.99).Round(time.Microsecond)})
 }

@@ -6,7 +6,7 @@
 //	go run ./integration/bench -edge old=FILE -edge new=FILE -peers '^$'
 //	                                                  two builds of edge beside one another, and no other cache
 //
-// It needs two cores, taskset and wrk; to compare with, nginx, haproxy, varnishd and
+// It needs two cores and taskset; to compare with, nginx, haproxy, varnishd and
 // traffic_server.
 package main
 
@@ -45,6 +45,7 @@ type options struct {
 	builds   []Build
 	output   string
 	profiles string // directory, "" for none
+	wrk      bool   // has wrk make the load of closed loops
 }
 
 // Build is a binary of edge to be measured.
@@ -57,6 +58,13 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == floorArgument {
 		fmt.Fprintln(os.Stderr, "bench:", beFloor(os.Args[2:]))
 		os.Exit(1)
+	}
+	if len(os.Args) > 1 && os.Args[1] == loadArgument {
+		if err := beLoad(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
 	o, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -85,6 +93,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&ofPeers, "peers", "", "beside edge, only caches whose name matches this `expression`; '^$' is none")
 	flags.StringVar(&o.output, "o", "", "write the tables to `file` as well")
 	flags.StringVar(&o.profiles, "profile", "", "after its rounds, load edge once more and write its CPU profile into this `directory`")
+	flags.BoolVar(&o.wrk, "wrk", false, "have wrk make the load of closed loops: a check of the generator that comes with this program")
 	flags.Func("edge", "measure this `[name=]binary` of edge instead of the checkout's; may be given several times", func(value string) error {
 		build, err := parseBuild(value)
 		o.builds = append(o.builds, build)
@@ -141,7 +150,7 @@ func parseBuild(value string) (Build, error) {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	if err := equipped(); err != nil {
+	if err := equipped(o.wrk); err != nil {
 		return err
 	}
 	if o.profiles != "" {
@@ -177,18 +186,15 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 // equipped names what is missing before any time is spent.
-func equipped() error {
+func equipped(wrk bool) error {
 	if runtime.NumCPU() < 2 {
 		return errors.New("needs two cores: one for the server, one for the load")
 	}
-	var missing []string
-	for program, pack := range map[string]string{"wrk": "wrk", "taskset": "util-linux"} {
-		if _, err := exec.LookPath(program); err != nil {
-			missing = append(missing, fmt.Sprintf("%s (Debian: apt-get install %s)", program, pack))
-		}
+	if _, err := exec.LookPath("taskset"); err != nil {
+		return errors.New("not installed: taskset (Debian: apt-get install util-linux)")
 	}
-	if len(missing) > 0 {
-		return errors.New("not installed: " + strings.Join(missing, ", "))
+	if _, err := exec.LookPath("wrk"); err != nil && wrk {
+		return errors.New("not installed: wrk (Debian: apt-get install wrk)")
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-// Package pace asks a server for things at a rate, and notes how long each takes.
+// Package pace asks a server for things, at a rate or as fast as it answers, and notes
+// how long each takes.
 package pace
 
 import (
@@ -100,7 +101,7 @@ func (p Pace) Run(ctx context.Context) (took []Sample, err error) {
 			c.due = waiting[0]
 			idle, waiting = idle[1:], waiting[1:]
 			request := p.Request()
-			if n, err := syscall.Write(c.fd, request); err != nil || n != len(request) {
+			if n, err := write(c.fd, request); err != nil || n != len(request) {
 				return took, fmt.Errorf("send a request: %d bytes, %w", n, err)
 			}
 		}
@@ -186,11 +187,11 @@ func (c *paced) read(answer func([]byte) (whole, counts bool, err error)) (whole
 // is an error.
 func Read(fd int, to []byte) ([]byte, error) {
 	to = slices.Grow(to, 64<<10)
-	n, err := syscall.Read(fd, to[len(to):cap(to)])
+	n, err := read(fd, to[len(to):cap(to)])
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
 		return to, nil
 	}
-	if n == 0 {
+	if n == 0 && err == nil {
 		err = io.EOF
 	}
 	if err != nil {
