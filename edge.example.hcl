@@ -378,7 +378,8 @@ cache {
   # response of another type is not stored: it is not what the path promises. Without
   # this line that holds for paths that end as those of styles, scripts, images, fonts
   # and other files do (".css"), where a rule and not the response gives the lifetime.
-  # "*/*" expects nothing.
+  # "*/*" expects nothing. Where such a rule holds, a path with an encoded control byte
+  # is refused with 400: origins differ in where such a path ends.
   # static_type = "text/css"
 
   # From which size on a stored body is not replaced by an empty answer (204, or 200

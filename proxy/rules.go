@@ -74,8 +74,9 @@ func (rules *Rules) bends() bool {
 		rules.KeySortQuery || rules.KeyAllowQuery != nil || rules.KeyDenyQuery != nil
 }
 
-// byPath tells whether something is stored because of its path that the response
-// itself would not allow, or for longer.
+// byPath tells whether the operator has rules for this path by which more is stored than
+// the responses allow, or for longer. Heuristics and negative answers, which are seldom
+// about a path, do not make a route one of files.
 func (rules *Rules) byPath() bool {
 	p := &rules.Policy
 	return rules.Cache && (p.TTL != nil || p.DefaultTTL != nil || p.MinTTL > 0 || rules.StripSetCookie || rules.Cookies == CookiesIgnore || rules.StaticType != "")

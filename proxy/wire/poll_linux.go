@@ -505,7 +505,7 @@ func (lp *loop) handOver(c *client) {
 	if err != nil { // most likely no descriptor is left
 		lp.listener.refused(c.remote(), noRoom)
 		_, _ = sysWrite(c.fd, noRoom.problem(lp.now, c.in)) // to a client that takes it
-		_, _ = sysRead(c.fd, lp.spare())                    // see linger: without a descriptor there is no waiting for more
+		_, _ = sysRead(c.fd, make([]byte, readSize))        // see linger: without a descriptor there is no waiting for more
 	}
 	file.Close() // inner has a descriptor of its own
 	if err != nil {

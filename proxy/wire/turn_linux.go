@@ -79,21 +79,34 @@ func (lp *loop) rest(c *client) {
 // the end has come as well, and behind urgent data, where a read stops.
 func (lp *loop) read(c *client, events uint32) {
 	room := lp.spare()[:lp.listener.loopRoom()]
-	had := copy(room, c.in)
-	n, errno := sysRead(c.fd, room[had:])
-	if had+n == len(room) || events&(syscall.EPOLLRDHUP|syscall.EPOLLPRI) != 0 {
+	if events&(syscall.EPOLLRDHUP|syscall.EPOLLPRI) != 0 {
 		lp.rewatch(c.fd, requests)
 	}
-	switch {
-	case errno == syscall.EAGAIN || errno == syscall.EINTR:
-		return
-	case n <= 0:
-		lp.close(c)
+	had := copy(room, c.in)
+	n := lp.receive(c, room[had:])
+	if n == 0 {
 		return
 	}
 	in := room[:had+n]
+	if len(in) == len(room) {
+		lp.rewatch(c.fd, requests)
+	}
 	lp.in = lp.in[:len(lp.in)+len(in)]
 	lp.arrived = append(lp.arrived, arrival{c, in})
+}
+
+// receive reads into room. It returns zero when nothing has come, or when the client is
+// gone: then it is closed.
+func (lp *loop) receive(c *client, room []byte) int {
+	n, errno := sysRead(c.fd, room)
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		return 0
+	case n <= 0:
+		lp.close(c)
+		return 0
+	}
+	return n
 }
 
 // spare is what of the loop's room for reading has nothing in it.
@@ -182,12 +195,8 @@ func (c *client) holdFor(bytes int) {
 
 // hoard reads what has come of a body that is held.
 func (lp *loop) hoard(c *client) {
-	n, errno := sysRead(c.fd, lp.spare())
-	switch {
-	case errno == syscall.EAGAIN || errno == syscall.EINTR:
-		return
-	case n <= 0:
-		lp.close(c)
+	n := lp.receive(c, lp.spare())
+	if n == 0 {
 		return
 	}
 	c.in = append(c.in, lp.spare()[:n]...)
@@ -433,11 +442,8 @@ func (lp *loop) linger(c *client) {
 
 // discard reads what a client still sends, and throws it away.
 func (lp *loop) discard(c *client) {
-	n, errno := sysRead(c.fd, lp.spare())
-	if errno == syscall.EAGAIN || errno == syscall.EINTR {
-		return
-	}
-	if c.left -= n; n <= 0 || c.left <= 0 {
+	n := lp.receive(c, lp.spare())
+	if c.left -= n; n > 0 && c.left <= 0 {
 		lp.close(c)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestTurn(t *testing.T) {
 		return usual.answer(a)
 	}})
 	get := func(target string) string { return "GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n" }
-	many := 3000 // requests: more than is read at once
+	const many = 3000 // requests: more than is read at once
 	type customer struct {
 		c *net.TCPConn
 		r *bufio.Reader
@@ -136,7 +137,9 @@ func TestTurn(t *testing.T) {
 		kinds[i%len(kinds)].sends(u, fmt.Sprintf("/quick/%d", i))
 	}
 	bulk, rb := dial(t, s.address)
-	go io.WriteString(bulk, strings.Repeat(get("/quick/bulk"), many)) // ends with bulk
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writing.Go(func() { io.WriteString(bulk, strings.Repeat(get("/quick/bulk"), many)) })
 	close(gate)
 	for i, u := range customers {
 		kinds[i%len(kinds)].expects(u, fmt.Sprintf("/quick/%d", i))

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// An origin that is down refuses, and its port is nobody else's: neither who asks
-// for any free port gets it, nor who asks for it by its number.
+// An origin that is down refuses, and its port is nobody else's.
 func TestDownKeepsThePort(t *testing.T) {
 	o := Start(t, func(http.ResponseWriter, *http.Request) {})
 	authority := strings.TrimPrefix(o.URL, "http://")
