@@ -93,30 +93,6 @@ func (e *Entry) Age(now time.Time) time.Duration {
 // means that it may be dropped.
 func (e *Entry) Remaining(now time.Time) time.Duration { return e.Life.Whole() - e.Age(now) }
 
-// Touch reads a little of all that an answer takes from memory, so that the waits for
-// what is in none of the processor's caches overlap. Each by itself takes as long as a
-// thousand instructions, and where a million entries are stored they were a fourth of
-// a hit. The result means nothing, but without it nothing would be read.
-//
-//go:noinline
-func (e *Entry) Touch() (sum byte) {
-	const line = 64 // bytes of the processor's caches
-	if len(e.Key) > 0 {
-		sum += e.Key[0]
-	}
-	for i := 0; i < min(len(e.Body.first), 16*line); i += line { // the processor goes on by itself
-		sum += e.Body.first[i]
-	}
-	values := e.Head.values
-	for i := 0; i < len(values); i += line / 16 {
-		sum += byte(len(values[i]))
-	}
-	if n := len(values); n > 0 && len(values[n-1]) > 0 {
-		sum += values[n-1][0]
-	}
-	return sum
-}
-
 // overhead is what one entry costs in memory beside its bytes: the Entry itself,
 // slice headers, its marks with a stamp, the memory tier's tables and the admission
 // sketch. A test of package memory holds it against the heap.

@@ -49,8 +49,13 @@ type Cache struct {
 
 // Memory is a store that can be asked without waiting.
 type Memory interface {
-	// Find is Store.Get at this time.
-	Find(now time.Time, key cachestore.Key, variant string) cachestore.Found
+	// Seek is the first half of a look-up, for many keys at once: it writes to spots, of
+	// which there are as many, where each has its place. Nil is nowhere.
+	Seek(keys []cachestore.Key, spots []cachestore.Spot)
+
+	// Find is the other half: Store.Get at this time, of what was at the spot. It may be
+	// called for several variants.
+	Find(now time.Time, at cachestore.Spot, key cachestore.Key, variant string) cachestore.Found
 
 	// Peek is Store.Get, but a look-up that finds nothing leaves no trace: it will
 	// be made again.
@@ -69,7 +74,9 @@ func (c *Cache) near(ctx context.Context, key cachestore.Key, variant string) ca
 // noMemory holds nothing.
 type noMemory struct{}
 
-func (noMemory) Find(time.Time, cachestore.Key, string) cachestore.Found {
+func (noMemory) Seek(_ []cachestore.Key, spots []cachestore.Spot) { clear(spots) }
+
+func (noMemory) Find(time.Time, cachestore.Spot, cachestore.Key, string) cachestore.Found {
 	return cachestore.Found{}
 }
 func (noMemory) Peek(cachestore.Key, string) cachestore.Found { return cachestore.Found{} }

@@ -26,13 +26,17 @@ type Door struct {
 	// and what else only a log has a use for.
 	Client func(*wire.Answer) string
 
-	pool sync.Pool
+	pool  sync.Pool // of *quick
+	looks sync.Pool // of *look
 }
 
 // quick is what is known about a request while it is answered at the door.
 type quick struct {
 	search
 	a      *wire.Answer
+	meant  bool // for the door, as far as route and key tell
+	sought bool
+	spot   cachestore.Spot // where the key is in memory, if it was sought
 	record Record
 	header http.Header  // the fields that are looked at
 	lines  []string     // their values
@@ -71,12 +75,18 @@ func (rules *Rules) quickness() quickness {
 // Answer answers the request if a fresh entry in memory may answer it. It is for
 // wire.Options.Answer.
 func (d *Door) Answer(a *wire.Answer) bool {
-	q, _ := d.pool.Get().(*quick)
-	if q == nil {
-		q = &quick{header: make(http.Header)}
+	q, ok := a.State.(*quick)
+	if !ok {
+		q = d.begin(a)
 	}
-	q.a, q.now = a, a.Started
-	if !d.Router.quick(q) {
+	if q.meant && !q.sought {
+		l := d.look()
+		l.add(q)
+		l.seek()
+		d.looked(l)
+	}
+	if !q.meant || !q.hit() {
+		a.State = nil
 		d.put(q)
 		return false
 	}
@@ -84,8 +94,72 @@ func (d *Door) Answer(a *wire.Answer) bool {
 	if d.Client != nil {
 		q.record.Client = d.Client(a)
 	}
-	a.State = q
 	return true
+}
+
+// Prefetch begins to answer requests that Answer is going to be asked about. It is for
+// wire.Options.Prefetch.
+func (d *Door) Prefetch(coming []*wire.Answer) {
+	l := d.look()
+	defer d.looked(l)
+	for _, a := range coming {
+		l.add(d.begin(a))
+	}
+	l.seek()
+}
+
+// look is a look into memory for several requests.
+type look struct {
+	all   []*quick
+	keys  []cachestore.Key
+	spots []cachestore.Spot
+}
+
+func (d *Door) look() *look {
+	if l, ok := d.looks.Get().(*look); ok {
+		return l
+	}
+	return new(look)
+}
+
+func (d *Door) looked(l *look) {
+	clear(l.all)
+	clear(l.keys)
+	clear(l.spots)
+	l.all, l.keys, l.spots = l.all[:0], l.keys[:0], l.spots[:0]
+	d.looks.Put(l)
+}
+
+// add adds a request if it has a key, and the memory of the others.
+func (l *look) add(q *quick) {
+	if q.meant && (len(l.all) == 0 || q.h.Cache.Memory == l.all[0].h.Cache.Memory) {
+		l.all, l.keys, l.spots = append(l.all, q), append(l.keys, q.key), append(l.spots, nil)
+	}
+}
+
+// seek finds where memory has what is asked for.
+func (l *look) seek() {
+	if len(l.all) == 0 {
+		return
+	}
+	for _, q := range l.all {
+		q.consult()
+	}
+	l.all[0].h.Cache.Memory.Seek(l.keys, l.spots)
+	for i, q := range l.all {
+		q.spot, q.sought = l.spots[i], true
+	}
+}
+
+// begin finds route and key of a request.
+func (d *Door) begin(a *wire.Answer) *quick {
+	q, _ := d.pool.Get().(*quick)
+	if q == nil {
+		q = &quick{header: make(http.Header)}
+	}
+	q.a, q.now, a.State = a, a.Started, q
+	q.meant = d.Router.quick(q)
+	return q
 }
 
 // Answered tells the observer of an answer that has gone. It is for
@@ -111,7 +185,7 @@ func (d *Door) put(q *quick) {
 		clear(q.header)
 	}
 	clear(q.lines)
-	q.search, q.a, q.record, q.lines = search{}, nil, Record{}, q.lines[:0]
+	q.search, q.a, q.meant, q.sought, q.spot, q.record, q.lines = search{}, nil, false, false, nil, Record{}, q.lines[:0]
 	d.pool.Put(q)
 }
 
@@ -124,8 +198,8 @@ func (q *quick) userAgent() string {
 	return ""
 }
 
-// quick finds what the request may be answered with here, or returns false: what it
-// asks for is not there, or it is of a kind that takes more than a look.
+// quick finds the route and the key of a request, or returns false: it is of a kind
+// that takes more than a look.
 func (rt *Router) quick(q *quick) bool {
 	a := q.a
 	const intricate = wire.CDNLoop | wire.Range | wire.IfRange | wire.IfMatch | wire.IfUnmodifiedSince
@@ -161,7 +235,7 @@ func (rt *Router) quick(q *quick) bool {
 	q.h = h
 	parts := cachestore.KeyParts{Site: h.Site, Scheme: "http", Authority: authority, Target: target}
 	q.key = cachestore.Key(borrow(cachestore.AppendKey(q.buf[0][:0], &parts)))
-	return q.hit()
+	return true
 }
 
 // borrow is the bytes as a string that is not a copy: nothing keeps it for longer
@@ -229,14 +303,13 @@ func (q *quick) wantsEvents() bool {
 	return false
 }
 
-// hit looks into memory, and reports whether what it finds is a hit.
+// hit looks at what memory has, and reports whether it is a hit.
 func (q *quick) hit() bool {
 	if q.a.Has&(wire.CacheControl|wire.Pragma) != 0 {
 		q.collect("Cache-Control", "cache-control")
 		q.collect("Pragma", "pragma")
 		q.directives = rfc9111.ParseRequest(q.header)
 	}
-	q.consult()
 	found := q.find(q.get, q.variant)
 	if found.Entry == nil || !q.alive(found) || q.judge(found.Entry) != Hit {
 		return false
@@ -262,7 +335,7 @@ func (q *quick) get(variant string) cachestore.Found {
 	if variant == unknowable {
 		return cachestore.Found{}
 	}
-	return q.h.Cache.Memory.Find(q.now, q.key, variant)
+	return q.h.Cache.Memory.Find(q.now, q.spot, q.key, variant)
 }
 
 // variant is exchange.variant, for fields that reach the origin as the client sent

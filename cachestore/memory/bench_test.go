@@ -206,36 +206,47 @@ func BenchmarkOverhead(b *testing.B) {
 }
 
 // BenchmarkAnswer finds one of many objects and copies what an answer takes of it, as
-// the door does. Of a million hardly anything is in the processor's caches.
+// the door does for a request by itself and for a batch. Of a million hardly anything is in
+// the processor's caches.
 func BenchmarkAnswer(b *testing.B) {
 	for _, objects := range []int{1, 1_000_000} {
-		b.Run(strconv.Itoa(objects), func(b *testing.B) {
-			s := open(b, Options{Size: 4 << 30})
-			for n := range objects {
-				e := sized(n, 1024)
-				for chunk := range e.Body.Chunks() {
-					chunk[0] = 'x' // not resident before it is written to
-				}
-				if err := s.Put(context.Background(), e); err != nil {
-					b.Fatal(err)
-				}
+		s := open(b, Options{Size: 4 << 30})
+		for n := range objects {
+			e := sized(n, 1024)
+			for chunk := range e.Body.Chunks() {
+				chunk[0] = 'x' // not resident before it is written to
 			}
-			quiet(b, s)
-			parts := cachestore.KeyParts{Site: "shop", Scheme: "https", Authority: "www.example.com"}
-			var name, target, out []byte
-			for b.Loop() {
-				target = strconv.AppendInt(append(target[:0], "/product/"...), rand.Int64N(int64(objects)), 10)
-				parts.Target = string(target)
-				name = cachestore.AppendKey(name[:0], &parts)
-				found := s.Get(context.Background(), cachestore.Key(name), "")
-				if found.Entry == nil {
-					b.Fatal("missed")
-				}
-				out = found.Entry.Head.Append(out[:0], func(string) bool { return false })
-				for chunk := range found.Entry.Body.Chunks() {
-					out = append(out, chunk...)
-				}
+			if err := s.Put(context.Background(), e); err != nil {
+				b.Fatal(err)
 			}
-		})
+		}
+		quiet(b, s)
+		for _, batch := range []int{1, 32} {
+			b.Run(fmt.Sprintf("%d/%d", objects, batch), func(b *testing.B) {
+				names, keys, spots := make([][]byte, batch), make([]cachestore.Key, batch), make([]cachestore.Spot, batch)
+				var out []byte
+				for n := 0; n < b.N; n += batch {
+					now := time.Now()
+					for i := range batch {
+						target := strconv.AppendInt([]byte("/product/"), rand.Int64N(int64(objects)), 10)
+						names[i] = cachestore.AppendKey(names[i][:0], &cachestore.KeyParts{Site: "shop", Scheme: "https", Authority: "www.example.com", Target: string(target)})
+						keys[i] = cachestore.Key(names[i])
+					}
+					s.Seek(keys, spots)
+					out = out[:0]
+					for i, key := range keys {
+						found := s.Find(now, spots[i], key, "")
+						if found.Entry == nil {
+							b.Fatal("missed")
+						}
+						out = found.Entry.Head.Append(out, func(string) bool { return false })
+						for chunk := range found.Entry.Body.Chunks() {
+							out = append(out, chunk...)
+						}
+					}
+				}
+			})
+		}
+		s.Close()
 	}
 }

@@ -1,6 +1,9 @@
 package memory
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // batch bounds the changes handed on before ristretto is waited for. It must stay
 // well below ristretto's buffer of 32,768, two for each write: only then does
@@ -17,8 +20,9 @@ const sweepEvery = 30 * time.Second
 // each five seconds in a map, though, and a Go map never gives memory back: while
 // entries that live for hours are evicted after minutes, the empty maps come to
 // take more than the entries. So nothing is given a time to live, and a sweep looks
-// at every entry now and then.
+// at every entry now and then, when one may have become useless since the last.
 func (s *Store) settle() {
+	var soonest time.Time // before this nothing of what was handed to ristretto is useless; zero: there is nothing
 	sweep := time.NewTimer(sweepEvery)
 	defer sweep.Stop()
 	var dead []*slot
@@ -31,7 +35,9 @@ func (s *Store) settle() {
 			return
 		case <-sweep.C:
 			began := time.Now()
-			dead = s.useless(began)
+			if !soonest.IsZero() && !began.Before(soonest) {
+				dead, soonest = s.useless(began)
+			}
 			// However many entries there are, a sweep takes at most a hundredth of the
 			// time.
 			sweep.Reset(max(sweepEvery, 100*time.Since(began)))
@@ -42,7 +48,7 @@ func (s *Store) settle() {
 			part := rows[:min(batch, len(rows))]
 			rows = rows[len(part):]
 			for _, r := range part {
-				s.hand(r)
+				soonest = earlier(soonest, s.hand(r))
 			}
 			s.cache.Wait()
 			for _, r := range part {
@@ -62,8 +68,9 @@ func (s *Store) settle() {
 	}
 }
 
-// hand gives a row's write to ristretto.
-func (s *Store) hand(r *row) {
+// hand gives a row's write to ristretto. It returns when what is written becomes useless;
+// the zero time when nothing is.
+func (s *Store) hand(r *row) (end time.Time) {
 	p := s.table.part(r.id)
 	p.mu.Lock()
 	at := r.slot
@@ -74,16 +81,33 @@ func (s *Store) hand(r *row) {
 	// anything. So what was there goes first, and the newcomer is weighed like any
 	// other.
 	s.remove(r.id)
-	if at == nil || at.remaining(time.Now()) <= 0 {
-		return
+	if old := s.directory.find(r.id, true); old != nil { // ristretto keeps one of two with half of the same hash, and says nothing
+		s.directory.leave(old)
+	}
+	if at == nil {
+		return time.Time{}
+	}
+	now := time.Now()
+	remaining := at.remaining(now)
+	if remaining <= 0 {
+		return time.Time{}
 	}
 	name := s.hash.name(r.id)
 	defer s.hash.reuse(name)
-	s.counts.entered(at)
+	s.entered(at)
 	if !s.cache.Set(name[:], at, at.cost) {
 		s.counts.rejected.Add(1)
 		s.exited(at)
 	}
+	return now.Add(remaining)
+}
+
+// earlier returns the earlier of two times, of which the zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // remove deletes from ristretto, if there is something: a Del for another name
@@ -96,16 +120,23 @@ func (s *Store) remove(id id) {
 	}
 }
 
-// useless returns what can be of no more use, whatever it is asked for.
-func (s *Store) useless(now time.Time) []*slot {
-	var dead []*slot
+// useless returns what can be of no more use, whatever it is asked for, and when the
+// first of the others becomes so.
+func (s *Store) useless(now time.Time) (dead []*slot, soonest time.Time) {
+	least := time.Duration(math.MaxInt64)
 	s.cache.IterValues(func(at *slot) (stop bool) {
-		if at.remaining(now) <= 0 {
+		remaining := at.remaining(now)
+		if remaining <= 0 {
 			dead = append(dead, at)
+		} else {
+			least = min(least, remaining)
 		}
 		return false
 	})
-	return dead
+	if least < math.MaxInt64 {
+		soonest = now.Add(least)
+	}
+	return dead, soonest
 }
 
 // reap removes a useless slot, unless it has gone or been written to meanwhile. It

@@ -21,15 +21,17 @@ type Stats struct {
 }
 
 type counts struct {
-	entries, offered, rejected, evicted, expired, tooLarge, variantsRefused atomic.Int64
+	bytes, entries, offered, rejected, evicted, expired, tooLarge, variantsRefused atomic.Int64
 }
 
-// entered counts a slot that is handed to ristretto; each leaves again by exited,
+// entered is told of a slot that is handed to ristretto; each leaves again by exited,
 // once.
-func (c *counts) entered(at *slot) {
+func (s *Store) entered(at *slot) {
+	s.directory.enter(at)
+	s.counts.bytes.Add(at.cost)
 	if at.entry != nil {
-		c.entries.Add(1)
-		c.offered.Add(1)
+		s.counts.entries.Add(1)
+		s.counts.offered.Add(1)
 	}
 }
 
@@ -90,7 +92,12 @@ func (s *Store) rejected(item *ristretto.Item[*slot]) {
 // exited is told of every slot that has left ristretto, however it did, and of nil
 // where there was nothing to delete.
 func (s *Store) exited(at *slot) {
-	if at != nil && at.entry != nil {
+	if at == nil {
+		return
+	}
+	s.directory.leave(at)
+	s.counts.bytes.Add(-at.cost)
+	if at.entry != nil {
 		s.counts.entries.Add(-1)
 	}
 }

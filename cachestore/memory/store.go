@@ -60,11 +60,13 @@ type Store struct {
 	maxObject, maxCost int64
 	maxVariants        int
 
-	hash    hasher
-	cache   *ristretto.Cache[[]byte, *slot]
-	table   table
-	writers [64]sync.Mutex // one for each Put and Delete of a primary slot and its variants, by id
-	counts  counts
+	hash      hasher
+	cache     *ristretto.Cache[[]byte, *slot]
+	table     table
+	directory directory
+	plenty    int64          // bytes: with no more than that there is room, and nobody needs to know what is used most
+	writers   [64]sync.Mutex // one for each Put and Delete of a primary slot and its variants, by id
+	counts    counts
 
 	closing sync.Once
 	settler sync.WaitGroup
@@ -99,7 +101,7 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memory: starting ristretto: %w", err)
 	}
-	s.cache = cache
+	s.cache, s.plenty = cache, cache.MaxCost()/4*3
 	s.settler.Go(s.settle)
 	return s, nil
 }
@@ -113,6 +115,9 @@ type slot struct {
 	cost  int64
 	vary  *vary // nil for an entry without Vary
 }
+
+// Entry implements cachestore.Spot.
+func (at *slot) Entry() *cachestore.Entry { return at.entry }
 
 // newSlot returns a slot with a copy of the entry right behind it: who comes to read
 // the one has then waited for most of the other.
@@ -162,30 +167,51 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 	if ctx.Err() != nil {
 		return cachestore.Found{}
 	}
-	return s.Find(time.Now(), key, variant)
+	return s.find(time.Now(), s.lookup(s.hash.primary(key)).held(key), key, variant, (*Store).lookup)
 }
 
-// Find is Get for those who know what time it is, and never wait.
-func (s *Store) Find(now time.Time, key cachestore.Key, variant string) cachestore.Found {
-	return s.find(now, key, variant, (*Store).lookup)
+// Seek is the first half of Get, for many keys at once: it writes to spots where each
+// probably has its place, nil for nowhere. All that Find then takes is read ahead.
+func (s *Store) Seek(keys []cachestore.Key, spots []cachestore.Spot) {
+	var room [32]id
+	ids := room[:0]
+	for _, key := range keys {
+		id := s.hash.primary(key)
+		s.directory.touch(id)
+		ids = append(ids, id)
+	}
+	for i, id := range ids {
+		spots[i] = nil
+		if at := s.locate(id, false); at != nil {
+			spots[i] = at
+		}
+	}
+	cachestore.Prefetch(spots)
+}
+
+// Find is the other half: Get, at this time, of what was at the spot.
+func (s *Store) Find(now time.Time, spot cachestore.Spot, key cachestore.Key, variant string) cachestore.Found {
+	if spot == nil {
+		return cachestore.Found{}
+	}
+	at := spot.(*slot).held(key)
+	if at == nil { // another key's
+		at = s.lookup(s.hash.primary(key)).held(key)
+	}
+	return s.find(now, at, key, variant, (*Store).lookup)
 }
 
 // Peek is Get for those who will ask again if there is nothing: a miss does not
 // count as demand for what is missing.
 func (s *Store) Peek(key cachestore.Key, variant string) cachestore.Found {
-	return s.find(time.Now(), key, variant, (*Store).peek)
+	return s.find(time.Now(), s.peek(s.hash.primary(key)).held(key), key, variant, (*Store).peek)
 }
 
-func (s *Store) find(now time.Time, key cachestore.Key, variant string, look func(*Store, id) *slot) cachestore.Found {
-	primary := s.hash.primary(key)
-	at := look(s, primary)
-	if at != nil && at.entry != nil {
-		at.entry.Touch()
-	}
-	if at == nil || !at.holds(key, "") {
-		return cachestore.Found{}
-	}
+// find returns what is in a key's primary slot, or in that of one of its variants.
+func (s *Store) find(now time.Time, at *slot, key cachestore.Key, variant string, look func(*Store, id) *slot) cachestore.Found {
 	switch {
+	case at == nil:
+		return cachestore.Found{}
 	case variant == "" && at.entry == nil:
 		return cachestore.Found{VaryOn: *at.index().varyOn.Load()}
 	case variant == "":
@@ -193,12 +219,20 @@ func (s *Store) find(now time.Time, key cachestore.Key, variant string, look fun
 	case at.entry != nil:
 		return cachestore.Found{} // an entry without Vary has replaced the variants
 	}
-	v := look(s, s.hash.variant(primary, variant))
+	v := look(s, s.hash.variant(at.id, variant))
 	if v == nil || !v.holds(key, variant) || v.index() != at.index() {
 		return cachestore.Found{} // of another index: of before its key was replaced or evicted
 	}
 	v.member().used(now)
 	return v.found(now)
+}
+
+// held returns the slot if it is the primary one of the key, or nil.
+func (at *slot) held(key cachestore.Key) *slot {
+	if at == nil || !at.holds(key, "") {
+		return nil
+	}
+	return at
 }
 
 // holds compares the full names: equal hashes prove nothing.
@@ -328,10 +362,17 @@ func (s *Store) Close() {
 // writer returns the lock that orders the writes of one key.
 func (s *Store) writer(primary id) *sync.Mutex { return &s.writers[primary.hi%uint64(len(s.writers))] }
 
-// lookup returns what is stored under id, or nil. It counts as a use of it. The
-// table and ristretto are asked under one read lock, so that a write between the
+// lookup returns what is stored under id, or nil. It counts as a use of it.
+func (s *Store) lookup(id id) *slot { return s.locate(id, true) }
+
+// locate is lookup, but where it need not be sure it may return what another id has. The
+// table and what is behind it are asked under one read lock, so that a write between the
 // two cannot hide what both the old and the new state have.
-func (s *Store) lookup(id id) *slot {
+//
+// As long as there is plenty of room the directory has the answer. Ristretto does not hear
+// of that use: who is to make room is not asked then, and by the time that it is, the last
+// quarter has filled.
+func (s *Store) locate(id id, sure bool) *slot {
 	part := s.table.part(id)
 	part.mu.RLock()
 	defer part.mu.RUnlock()
@@ -340,6 +381,11 @@ func (s *Store) lookup(id id) *slot {
 	}
 	if part.closed {
 		return nil
+	}
+	if s.counts.bytes.Load() <= s.plenty {
+		if at := s.directory.find(id, sure); at != nil {
+			return at
+		}
 	}
 	name := s.hash.name(id)
 	at, _ := s.cache.Get(name[:])

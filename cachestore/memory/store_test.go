@@ -329,6 +329,21 @@ func TestSweep(t *testing.T) {
 		if !same(s.Get(t.Context(), kept.Key, "").Entry, kept) {
 			t.Error("missed what is of use")
 		}
+
+		// The next sweeps know when there is something to find, from before and since.
+		short := sized(-2, 100)
+		short.Life.Fresh = time.Minute
+		put(t, s, short)
+		for _, next := range []struct {
+			after time.Duration
+			left  int64
+		}{{time.Minute, 1}, {time.Hour, 0}} {
+			time.Sleep(next.after + 2*sweepEvery)
+			synctest.Wait()
+			if got := s.Stats().Entries; got != next.left {
+				t.Errorf("%d entries after %v, want %d", got, next.after, next.left)
+			}
+		}
 	})
 }
 

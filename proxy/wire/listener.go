@@ -17,6 +17,11 @@ type Options struct {
 	// trace. It must not wait for anything. Nil answers none.
 	Answer func(*Answer) bool
 
+	// Prefetch is told of requests that Answer is asked about next, each once and in this
+	// order, so that it can find for many at once what they take from memory. It may leave
+	// in State what Answer then finds there. Not every request is told of. Nil is not told.
+	Prefetch func([]*Answer)
+
 	// Answered is told of every answer: of a small one as it goes, of another when it
 	// has gone, or as much of it as the client took. Written is the bytes of its body.
 	// Nil is not told.

@@ -59,11 +59,11 @@ type loop struct {
 	events    [256]syscall.EpollEvent
 	vectors   [maxVectors]syscall.Iovec
 	in        []byte    // what was read from those in arrived; the rest of its capacity is spare
-	arrived   []arrival // whose requests are to be judged
+	arrived   []arrival // whose requests are to be answered, at most batch
+	coming    []*Answer // of those, what Options.Prefetch is told of
 	out       []byte    // answers of one client behind those of another
 	mark      int       // where in out those of the client begin that is dealt with
 	posted    []posting // whose the answers before mark are
-	answer    *Answer
 }
 
 // loops are the loops of a listener. The first accepts connections for all.
@@ -174,8 +174,8 @@ func (ls *loops) drain(ctx context.Context) (cut bool) {
 }
 
 func newLoop(l *Listener, ls *loops) (lp *loop, err error) {
-	lp = &loop{listener: l, others: ls, epoll: -1, bell: -1, accepting: -1, answer: l.answers.get(),
-		in: make([]byte, 0, 2*l.loopRoom()), quiet: make(chan struct{})}
+	lp = &loop{listener: l, others: ls, epoll: -1, bell: -1, accepting: -1,
+		arrived: make([]arrival, 0, batch), in: make([]byte, 0, 2*l.loopRoom()), quiet: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			lp.release()
@@ -613,5 +613,4 @@ func (lp *loop) end() {
 		lp.forget(c)
 	}
 	lp.release()
-	lp.listener.answers.put(lp.answer)
 }

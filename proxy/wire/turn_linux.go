@@ -10,6 +10,20 @@ import (
 type arrival struct {
 	c  *client
 	in []byte
+	a  *Answer  // to the first request of in that has not been answered; stays for the next arrival
+	n  int      // bytes of its head; zero when that is not whole
+	no *Refusal // of it
+}
+
+// judge reads the head that in begins with.
+func (r *arrival) judge(in []byte, lp *loop) {
+	r.a.peer, r.a.Started, r.a.State = r.c, lp.now, nil
+	r.n, r.no = r.a.Request.read(in, &lp.listener.options.Limits)
+}
+
+// answerable reports whether the request is one to ask Options.Answer about.
+func (r *arrival) answerable(o *Options) bool {
+	return r.n > 0 && r.no == nil && o.Answer != nil && r.a.plain()
 }
 
 // posting is a client whose answers end at end in its loop's out.
@@ -25,10 +39,11 @@ type posting struct {
 const requests = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLPRI | 1<<31 // EPOLLET, which package syscall has as a negative number
 
 // turn deals with what has happened. Requests go through it in stages, a batch of them
-// at a time: first they are read, then they are judged and answered, and then the
-// answers are sent. A system call drives out of the processor's caches what the next
-// request would find there, and so it does once for a batch and not once for each. What
-// has happened to connections in other states comes after them.
+// at a time: first they are read, then they are judged, then they are answered, and then
+// the answers are sent. A system call drives out of the processor's caches what the next
+// request would find there, and so it does once for a batch and not once for each; and
+// what many answers take from memory can be waited for at once. What has happened to
+// connections in other states comes after them.
 func (lp *loop) turn(events []syscall.EpollEvent) {
 	others := events[:0]
 	for _, e := range events {
@@ -92,7 +107,16 @@ func (lp *loop) read(c *client, events uint32) {
 		lp.rewatch(c.fd, requests)
 	}
 	lp.in = lp.in[:len(lp.in)+len(in)]
-	lp.arrived = append(lp.arrived, arrival{c, in})
+	lp.arrive(c, in)
+}
+
+// arrive puts what a client has sent among what is to be settled.
+func (lp *loop) arrive(c *client, in []byte) {
+	lp.arrived = lp.arrived[:len(lp.arrived)+1]
+	r := &lp.arrived[len(lp.arrived)-1]
+	if r.c, r.in = c, in; r.a == nil {
+		r.a = lp.listener.answers.get()
+	}
 }
 
 // receive reads into room. It returns zero when nothing has come, or when the client is
@@ -114,29 +138,48 @@ func (lp *loop) spare() []byte { return lp.in[len(lp.in):cap(lp.in)] }
 
 // settle judges and answers what was read, and sends the answers.
 func (lp *loop) settle() {
+	lp.prefetch()
 	for i := range lp.arrived {
-		lp.work(lp.arrived[i].c, lp.arrived[i].in)
+		r := &lp.arrived[i]
+		lp.work(r)
+		*r = arrival{a: r.a}
 		if len(lp.out) >= batchBytes {
 			lp.dispatch()
 		}
 	}
 	lp.dispatch()
-	clear(lp.arrived)
 	lp.arrived, lp.in = lp.arrived[:0], lp.in[:0]
+}
+
+// prefetch judges the first request of each client, and tells of those that are going to
+// be asked about.
+func (lp *loop) prefetch() {
+	o := &lp.listener.options
+	for i := range lp.arrived {
+		r := &lp.arrived[i]
+		if r.judge(r.in, lp); o.Prefetch != nil && r.answerable(o) {
+			lp.coming = append(lp.coming, r.a)
+		}
+	}
+	if len(lp.coming) > 0 {
+		o.Prefetch(lp.coming)
+		lp.coming = lp.coming[:0] // they are those of arrived
+	}
 }
 
 // resume works on what a client had sent before.
 func (lp *loop) resume(c *client) {
 	if len(c.in) > 0 {
-		lp.work(c, c.in)
-		lp.dispatch()
+		lp.arrive(c, c.in)
+		lp.settle()
 	}
 }
 
-// work judges what a client has sent, request by request, until there is nothing
-// left that can be judged, or an answer is waited for.
-func (lp *loop) work(c *client, in []byte) {
+// work answers what a client has sent, request by request, until there is nothing
+// left that can be judged, or an answer is waited for. The first is judged already.
+func (lp *loop) work(r *arrival) {
 	o := &lp.listener.options
+	c, in := r.c, r.in
 	begun := c.mode == heading
 	for given := int64(0); len(in) > 0; {
 		if given >= share {
@@ -145,31 +188,31 @@ func (lp *loop) work(c *client, in []byte) {
 			}
 			return
 		}
-		a := lp.answer
-		a.peer = c
-		n, no := a.Request.read(in, &o.Limits)
+		if given > 0 {
+			r.judge(in, lp)
+		}
 		switch {
-		case no != nil:
-			lp.refuse(c, in, no)
+		case r.no != nil:
+			lp.refuse(c, in, r.no)
 			return
-		case n == 0:
+		case r.n == 0:
 			lp.wind(c, in, begun)
 			return
-		case o.Answer == nil || !a.plain() || !lp.ask(a):
+		case !r.answerable(o) || !o.Answer(r.a):
 			if lp.keep(c, in); lp.flush(c) {
-				lp.part(c, n+a.heldBack(o.Hold))
+				lp.part(c, r.n+r.a.heldBack(o.Hold))
 			}
 			return
 		}
 		begun = false
-		a.measure()
-		given += a.size
-		if int64(len(lp.out)-lp.mark)+a.size <= copied {
-			lp.gather(a)
-		} else if !lp.deliver(c, a, in, n) {
+		r.a.measure()
+		given += r.a.size
+		if int64(len(lp.out)-lp.mark)+r.a.size <= copied {
+			lp.gather(r.a)
+		} else if !lp.deliver(r, in) {
 			return
 		}
-		in = in[n:]
+		in = in[r.n:]
 	}
 	lp.wind(c, nil, false)
 }
@@ -243,11 +286,6 @@ func (lp *loop) dispatch() {
 	lp.posted, lp.out, lp.mark = lp.posted[:0], lp.out[:0], 0
 }
 
-func (lp *loop) ask(a *Answer) bool {
-	a.Started = lp.now
-	return lp.listener.options.Answer(a)
-}
-
 // gather puts a small answer behind those that are to go with it.
 func (lp *loop) gather(a *Answer) {
 	lp.out = append(lp.out, a.Head...)
@@ -293,10 +331,11 @@ func (lp *loop) transmit(c *client, out []byte) bool {
 	return false
 }
 
-// deliver sends what was gathered and, behind it, the answer to the request of n
-// bytes that in begins with, whose body is too large to be copied. It returns false
-// when the client does not take it all now, or is gone.
-func (lp *loop) deliver(c *client, a *Answer, in []byte, n int) bool {
+// deliver sends what was gathered and, behind it, the answer to the request that in
+// begins with, whose body is too large to be copied. It returns false when the client
+// does not take it all now, or is gone.
+func (lp *loop) deliver(r *arrival, in []byte) bool {
+	c, a := r.c, r.a
 	left, done, errno := lp.push(c.fd, lp.out[lp.mark:], a)
 	lp.out = lp.out[:lp.mark]
 	if done {
@@ -304,10 +343,9 @@ func (lp *loop) deliver(c *client, a *Answer, in []byte, n int) bool {
 		a.reset()
 		return true
 	}
-	lp.keep(c, in[n:])
-	a.own(in[:n])
-	c.out, c.answer = bytes.Clone(left), a
-	lp.answer = lp.listener.answers.get()
+	lp.keep(c, in[r.n:])
+	a.own(in[:r.n])
+	c.out, c.answer, r.a = bytes.Clone(left), a, nil
 	if errno != 0 {
 		lp.close(c)
 		return false

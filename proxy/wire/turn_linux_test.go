@@ -21,7 +21,24 @@ func TestTurn(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // one loop
 	gate, reached := make(chan struct{}), make(chan struct{})
 	usual := new(server)
-	s := serve(t, listenTCP(t), Options{Limits: Limits{Head: 4096}, Answer: func(a *Answer) bool {
+	var foreseen []string // targets that the loop has told of and not asked about
+	s := serve(t, listenTCP(t), Options{Limits: Limits{Head: 4096}, Prefetch: func(coming []*Answer) {
+		if len(foreseen) > 0 {
+			t.Errorf("never asked about %q", foreseen)
+		}
+		foreseen = nil
+		for _, a := range coming {
+			foreseen = append(foreseen, strings.Clone(a.Target))
+			a.State = foreseen[len(foreseen)-1]
+		}
+	}, Answer: func(a *Answer) bool {
+		if a.State != nil {
+			if len(foreseen) == 0 || a.State != foreseen[0] || a.Target != foreseen[0] {
+				t.Errorf("asked about %q, with what was left for %q, where %q was foretold", a.Target, a.State, foreseen)
+			}
+			foreseen = foreseen[min(1, len(foreseen)):]
+			a.State = nil
+		}
 		if a.Target == "/gate" {
 			close(reached)
 			<-gate

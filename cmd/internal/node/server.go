@@ -92,7 +92,7 @@ func (n *Node) doorOptions() wire.Options {
 		Exempt:    func(peer netip.Addr) bool { return contains(n.trusted, peer) },
 	}
 	if limits.Quick {
-		o.Answer, o.Answered = n.quick, n.door.Answered
+		o.Prefetch, o.Answer, o.Answered = n.prefetch, n.quick, n.door.Answered
 	}
 	return o
 }
@@ -212,11 +212,28 @@ func (n *Node) quick(a *wire.Answer) (answered bool) {
 	}
 	defer func() {
 		if problem := recover(); problem != nil {
-			a.Head, a.Body = a.Head[:0], a.Body[:0]
+			a.Head, a.Body, a.State = a.Head[:0], a.Body[:0], nil
 			n.log.Error("an answer at the door panicked", "problem", fmt.Sprint(problem), "url", a.Target)
 		}
 	}()
 	return n.door.Answer(a)
+}
+
+// prefetch begins to answer requests. When that panics all of them are begun anew by
+// quick, each by itself.
+func (n *Node) prefetch(coming []*wire.Answer) {
+	if n.phase() != phaseReady {
+		return
+	}
+	defer func() {
+		if problem := recover(); problem != nil {
+			for _, a := range coming {
+				a.State = nil
+			}
+			n.log.Error("looking ahead at the door panicked", "problem", fmt.Sprint(problem))
+		}
+	}()
+	n.door.Prefetch(coming)
 }
 
 // attend counts the requests under way, and tells clients of a draining node not

@@ -1,0 +1,145 @@
+package memory
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+)
+
+// directory has what ristretto has, for look-ups to find with one wait for memory where
+// ristretto's maps take four, one after the other. It says nothing about what is stored:
+// what it does not find may be in ristretto all the same, and slots enter it before
+// ristretto has taken them and leave it after. Look-ups need no lock.
+type directory struct{ parts [32]listing } // few, so that they stay in the processor's caches
+
+type listing struct {
+	mu      sync.Mutex               // held for changes, never for long: callbacks of ristretto wait for it
+	entered int                      // guarded by mu
+	buckets atomic.Pointer[[]bucket] // written to with mu held; nil before the first
+}
+
+// bucket is a line of the processor's caches. Slots beyond its seventh go to the next
+// bucket, and are left out if that is full as well.
+type bucket struct {
+	tags  atomic.Uint64 // a byte for each of slots, from the lowest: zero for none, or of its id; and spilled
+	slots [7]atomic.Pointer[slot]
+}
+
+// spilled is set in the tags of a bucket when the next one has slots of it.
+const spilled = 1 << 56
+
+// crowded is how many slots a bucket has on average when the directory grows, by a
+// quarter.
+const crowded = 4.5
+
+func (d *directory) part(id id) *listing { return &d.parts[id.hi>>59] }
+
+// tag is what a bucket tells its slots apart by, without reading them.
+func (id id) tag() uint64 { return id.hi%255 + 1 }
+
+// of returns the bucket of an id, and the next.
+func of(buckets []bucket, id id) [2]*bucket {
+	n, _ := bits.Mul64(id.lo, uint64(len(buckets)))
+	return [2]*bucket{&buckets[n], &buckets[(n+1)%uint64(len(buckets))]}
+}
+
+// touch reads what find is going to.
+func (d *directory) touch(id id) {
+	if buckets := d.part(id).buckets.Load(); buckets != nil {
+		of(*buckets, id)[0].tags.Load()
+	}
+}
+
+// find returns a slot that probably has this id, or, if sure, that has it; nil when there
+// is none. To be sure takes another wait for memory.
+func (d *directory) find(id id, sure bool) *slot {
+	buckets := d.part(id).buckets.Load()
+	if buckets == nil {
+		return nil
+	}
+	tag := id.tag()
+	for _, b := range of(*buckets, id) {
+		tags := b.tags.Load()
+		for i := range b.slots {
+			if tags>>(8*i)&0xff != tag {
+				continue
+			}
+			if at := b.slots[i].Load(); at != nil && (!sure || at.id == id) {
+				return at
+			}
+		}
+		if tags&spilled == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// enter takes in a slot that is not there.
+func (d *directory) enter(at *slot) {
+	p := d.part(at.id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	buckets := p.buckets.Load()
+	if buckets == nil || float64(p.entered) >= crowded*float64(len(*buckets)) {
+		buckets = p.grow(buckets)
+	}
+	p.put(*buckets, at)
+}
+
+// grow makes new buckets, with mu held. Look-ups use the old ones until they are done.
+func (p *listing) grow(old *[]bucket) *[]bucket {
+	if old == nil {
+		old = new([]bucket)
+	}
+	grown := make([]bucket, len(*old)+len(*old)/4+4)
+	p.entered = 0
+	for i := range *old {
+		b := &(*old)[i]
+		for j := range b.slots {
+			if at := b.slots[j].Load(); at != nil {
+				p.put(grown, at)
+			}
+		}
+	}
+	p.buckets.Store(&grown)
+	return &grown
+}
+
+// put puts a slot into its bucket, with mu held. A look-up that runs meanwhile finds a
+// slot only when both it and its tag are there.
+func (p *listing) put(buckets []bucket, at *slot) {
+	for _, b := range of(buckets, at.id) {
+		tags := b.tags.Load()
+		for i := range b.slots {
+			if b.slots[i].Load() == nil {
+				b.slots[i].Store(at)
+				b.tags.Store(tags | at.id.tag()<<(8*i))
+				p.entered++
+				return
+			}
+		}
+		b.tags.Store(tags | spilled) // the second's own may be looked for one bucket too far
+	}
+}
+
+// leave takes out a slot, if it is there.
+func (d *directory) leave(at *slot) {
+	p := d.part(at.id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	buckets := p.buckets.Load()
+	if buckets == nil {
+		return
+	}
+	for _, b := range of(*buckets, at.id) {
+		for i := range b.slots {
+			if b.slots[i].Load() == at {
+				b.tags.Store(b.tags.Load() &^ (0xff << (8 * i)))
+				b.slots[i].Store(nil)
+				p.entered--
+				return
+			}
+		}
+	}
+}
