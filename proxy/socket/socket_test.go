@@ -97,14 +97,21 @@ func TestWritesDoNotMix(t *testing.T) {
 
 // A write to a client that takes nothing ends at its deadline, and tells what went.
 func TestWriteDeadline(t *testing.T) {
-	direct, _ := pair(t)
-	if err := direct.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-		t.Fatal(err)
+	direct, other := pair(t)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		n, err := direct.Write(make([]byte, 64<<20))
+		if !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || n == 64<<20 {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+	if _, err := other.Read(make([]byte, 1)); err != nil { // so the write has begun
+		t.Error(err)
 	}
-	n, err := direct.Write(make([]byte, 64<<20))
-	if !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || n == 64<<20 {
-		t.Errorf("%d bytes, %v", n, err)
+	if err := direct.SetWriteDeadline(time.Now()); err != nil {
+		t.Error(err)
 	}
+	writing.Wait()
 }
 
 // Ends and resets are what callers tell apart.
