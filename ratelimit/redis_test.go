@@ -343,7 +343,8 @@ func TestDelaysLetNoMorePass(t *testing.T) {
 				{Name: algorithm.String() + " dry", Shared: true, DryRun: true, Algorithm: algorithm, Rate: Rate{Limit: 20, Period: 24 * time.Hour}},
 			}})
 		}
-		if n := open(10*time.Second).allowed(30, "k"); n != 20 {
+		patient := open(10 * time.Second)
+		if n := patient.allowed(30, "k"); n != 20 {
 			t.Fatalf("%v: %d passed", algorithm, n)
 		}
 		late := open(time.Millisecond) // and has not heard of the key
@@ -355,9 +356,9 @@ func TestDelaysLetNoMorePass(t *testing.T) {
 			t.Fatalf("%v: %d passed by the share of a quarter", algorithm, passed)
 		}
 		for name, owed := range map[string]int64{algorithm.String(): passed, algorithm.String() + " dry": 0} {
-			p := late.limit.find(name)
+			p := patient.limit.find(name)
 			items := []counter.Item{{Tag: tag([]byte("k")), Name: p.names[0], Args: p.texts[0]}}
-			if late.limit.run(t.Context(), modePeek, 0, items); items[0].Err != nil {
+			if patient.limit.run(t.Context(), modePeek, 0, items); items[0].Err != nil {
 				t.Fatal(items[0].Err)
 			}
 			d := demand{policy: p, rule: p.rule}
