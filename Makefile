@@ -15,7 +15,7 @@ build: # bin/edge
 
 test: deps check # everything that must hold
 	go test -race -count 1 -timeout 9m -p 1 -parallel 4 ./... # one package at a time: they start servers, and some have deadlines
-	go test -count 1 -run 'Allocates' ./proxy # what the race detector hides
+	go test -count 1 -run 'Allocates|PopularStays' ./proxy ./cachestore/memory # what the race detector hides
 	go test -count 1 ./proxy/socket # whose calls are others under the race detector
 	go test -run '^$$' -fuzz '^FuzzHead$$' -fuzztime 5s ./proxy/wire
 	go test -run '^$$' -fuzz '^FuzzChunks$$' -fuzztime 5s ./proxy/wire

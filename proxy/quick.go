@@ -26,21 +26,26 @@ type Door struct {
 	// and what else only a log has a use for.
 	Client func(*wire.Answer) string
 
-	pool  sync.Pool // of *quick
-	looks sync.Pool // of *look
+	pool    sync.Pool // of *quick
+	batches sync.Pool // of *batch
 }
 
 // quick is what is known about a request while it is answered at the door.
 type quick struct {
+	inquiry
+	header http.Header  // the fields that are looked at
+	lines  []string     // their values
+	buf    [2][512]byte // for key and variant
+}
+
+// inquiry is the part of it that is new for each request.
+type inquiry struct {
 	search
 	a      *wire.Answer
 	meant  bool // for the door, as far as route and key tell
 	sought bool
 	spot   cachestore.Spot // where the key is in memory, if it was sought
 	record Record
-	header http.Header  // the fields that are looked at
-	lines  []string     // their values
-	buf    [2][512]byte // for key and variant
 }
 
 // quickness says which requests of a route may be answered at the door.
@@ -80,10 +85,10 @@ func (d *Door) Answer(a *wire.Answer) bool {
 		q = d.begin(a)
 	}
 	if q.meant && !q.sought {
-		l := d.look()
-		l.add(q)
-		l.seek()
-		d.looked(l)
+		b := d.batch()
+		b.add(q)
+		b.seek()
+		d.done(b)
 	}
 	if !q.meant || !q.hit() {
 		a.State = nil
@@ -100,54 +105,55 @@ func (d *Door) Answer(a *wire.Answer) bool {
 // Prefetch begins to answer requests that Answer is going to be asked about. It is for
 // wire.Options.Prefetch.
 func (d *Door) Prefetch(coming []*wire.Answer) {
-	l := d.look()
-	defer d.looked(l)
+	b := d.batch()
+	defer d.done(b)
 	for _, a := range coming {
-		l.add(d.begin(a))
+		b.add(d.begin(a))
 	}
-	l.seek()
+	b.seek()
 }
 
-// look is a look into memory for several requests.
-type look struct {
+// batch is requests that are looked up together.
+type batch struct {
 	all   []*quick
 	keys  []cachestore.Key
 	spots []cachestore.Spot
 }
 
-func (d *Door) look() *look {
-	if l, ok := d.looks.Get().(*look); ok {
-		return l
+func (d *Door) batch() *batch {
+	if b, ok := d.batches.Get().(*batch); ok {
+		return b
 	}
-	return new(look)
+	return new(batch)
 }
 
-func (d *Door) looked(l *look) {
-	clear(l.all)
-	clear(l.keys)
-	clear(l.spots)
-	l.all, l.keys, l.spots = l.all[:0], l.keys[:0], l.spots[:0]
-	d.looks.Put(l)
+func (d *Door) done(b *batch) {
+	clear(b.all)
+	clear(b.keys)
+	clear(b.spots)
+	b.all, b.keys, b.spots = b.all[:0], b.keys[:0], b.spots[:0]
+	d.batches.Put(b)
 }
 
-// add adds a request if it has a key, and the memory of the others.
-func (l *look) add(q *quick) {
-	if q.meant && (len(l.all) == 0 || q.h.Cache.Memory == l.all[0].h.Cache.Memory) {
-		l.all, l.keys, l.spots = append(l.all, q), append(l.keys, q.key), append(l.spots, nil)
+// add adds a request if it has a key. Those of another memory than the first's are looked
+// up by themselves.
+func (b *batch) add(q *quick) {
+	if q.meant && (len(b.all) == 0 || q.h.Cache.Memory == b.all[0].h.Cache.Memory) {
+		b.all, b.keys, b.spots = append(b.all, q), append(b.keys, q.key), append(b.spots, nil)
 	}
 }
 
 // seek finds where memory has what is asked for.
-func (l *look) seek() {
-	if len(l.all) == 0 {
+func (b *batch) seek() {
+	if len(b.all) == 0 {
 		return
 	}
-	for _, q := range l.all {
+	for _, q := range b.all {
 		q.consult()
 	}
-	l.all[0].h.Cache.Memory.Seek(l.keys, l.spots)
-	for i, q := range l.all {
-		q.spot, q.sought = l.spots[i], true
+	b.all[0].h.Cache.Memory.Seek(b.keys, b.spots)
+	for i, q := range b.all {
+		q.spot, q.sought = b.spots[i], true
 	}
 }
 
@@ -185,7 +191,7 @@ func (d *Door) put(q *quick) {
 		clear(q.header)
 	}
 	clear(q.lines)
-	q.search, q.a, q.meant, q.sought, q.spot, q.record, q.lines = search{}, nil, false, false, nil, Record{}, q.lines[:0]
+	q.inquiry, q.lines = inquiry{}, q.lines[:0]
 	d.pool.Put(q)
 }
 
@@ -329,8 +335,9 @@ func (q *quick) collect(name, lower string) {
 // unknowable is a variant that nothing is stored under: those that are have names.
 const unknowable = "\x00"
 
-// get asks memory. A miss counts there as demand, and once more on the long way: that
-// is the same for all keys, and to ask without counting first would take as long again.
+// get asks memory for what was sought there. A miss has counted as demand by then, and
+// counts once more on the long way: that is the same for all keys, and to seek without
+// counting first would take as long again.
 func (q *quick) get(variant string) cachestore.Found {
 	if variant == unknowable {
 		return cachestore.Found{}

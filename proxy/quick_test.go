@@ -5,14 +5,18 @@ import (
 	"context"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"edge/cachestore"
 	"edge/cachestore/memory"
 	"edge/proxy/wire"
 )
@@ -33,7 +37,7 @@ func enter(t *testing.T, router *Router, quick bool) *entrance {
 	var o wire.Options
 	if quick {
 		door := &Door{Router: router, Observer: observer, Client: func(a *wire.Answer) string { return a.Remote() }}
-		o.Answered = door.Answered
+		o.Prefetch, o.Answered = door.Prefetch, door.Answered
 		o.Answer = func(a *wire.Answer) bool {
 			answered := door.Answer(a)
 			if answered {
@@ -224,6 +228,117 @@ func constantly(name, value string) HeaderRule {
 	return HeaderRule{Name: name, Value: func(*http.Request) string { return value }, Constant: &value}
 }
 
+// shelf is a rig with 40 pages in memory, page n under the surrogate key kn, and a door to
+// them that belongs to no connection.
+func shelf(t *testing.T) (rg *rig, door *Door, request func(n int) *wire.Answer) {
+	rg = newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.Header().Set("Surrogate-Key", "k"+r.URL.Path[1:])
+		if strings.HasSuffix(r.URL.Path, "3") {
+			w.Header().Set("Vary", "Accept-Language")
+		}
+		io.WriteString(w, "page "+r.URL.Path)
+	}, func(h *Handler) { h.Cache.Memory = h.Cache.Store.(*memory.Store) })
+	for n := range 40 {
+		rg.get("/" + strconv.Itoa(n))
+	}
+	host := strings.TrimPrefix(rg.url, "http://")
+	return rg, &Door{Router: rg.router, Observer: &Observer{Done: func(*Record) {}}}, func(n int) *wire.Answer {
+		a := &wire.Answer{Started: time.Now()}
+		a.Method, a.Target, a.Host = http.MethodGet, "/"+strconv.Itoa(n), host
+		return a
+	}
+}
+
+// TestNoAnswerOutlivesItsPurge: of requests that are answered at the door while pages are
+// purged each gets its own page, and none that comes after a purge gets what was purged,
+// whether it was looked ahead to or not, and whatever was asked before it.
+func TestNoAnswerOutlivesItsPurge(t *testing.T) {
+	rg, door, request := shelf(t)
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer close(stop)
+	for range 2 {
+		asking.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				var all, coming []*wire.Answer
+				for range 16 {
+					a := request(rand.IntN(40))
+					if rand.IntN(8) == 0 {
+						a.Target = "/../" // not for the door
+					}
+					if all = append(all, a); rand.IntN(3) > 0 {
+						coming = append(coming, a)
+					}
+				}
+				door.Prefetch(coming)
+				for _, a := range all {
+					if !door.Answer(a) {
+						if a.State != nil {
+							t.Error("something is left of a request that was not answered")
+						}
+						continue
+					}
+					if body := string(slices.Concat(a.Body...)); body != "page "+a.Target {
+						t.Errorf("%s got %q", a.Target, body)
+					}
+					door.Answered(a, 1)
+				}
+			}
+		})
+	}
+	for range 500 {
+		n := rand.IntN(40)
+		rg.ledger.purge(testPurge{tag: hashOf("k" + strconv.Itoa(n))})
+		a := request(n)
+		if n%2 == 0 {
+			door.Prefetch([]*wire.Answer{a})
+		}
+		if door.Answer(a) {
+			t.Fatalf("%s was answered behind its purge", a.Target)
+		}
+		rg.get(a.Target)
+	}
+}
+
+// during is a memory that something happens to while it is asked.
+type during struct {
+	Memory
+	f func()
+}
+
+func (m during) Seek(keys []cachestore.Key, spots []cachestore.Spot) {
+	m.f()
+	m.Memory.Seek(keys, spots)
+}
+
+// TestTrustBeforeTheLook: what was looked for while the log of purges was lost is not
+// answered with, though the log has come back before the answer.
+func TestTrustBeforeTheLook(t *testing.T) {
+	rg, door, request := shelf(t)
+	cache := rg.handler.Cache
+	cache.Memory = &during{cache.Memory, func() { rg.ledger.fence(false) }}
+	for _, ahead := range []bool{true, false} {
+		rg.ledger.fence(true)
+		a := request(1)
+		if ahead {
+			door.Prefetch([]*wire.Answer{a})
+		}
+		if door.Answer(a) {
+			t.Errorf("answered, looked ahead to: %v", ahead)
+		}
+		if a = request(1); !door.Answer(a) {
+			t.Error("not answered with the log there")
+		}
+	}
+}
+
 // TestAQuickHitAllocatesNothing counts what the whole process allocates while requests
 // are answered at the door, over a real connection.
 func TestAQuickHitAllocatesNothing(t *testing.T) {
@@ -243,7 +358,7 @@ func TestAQuickHitAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := wire.NewListener(inner, wire.Options{Answer: door.Answer, Answered: door.Answered})
+	l, err := wire.NewListener(inner, wire.Options{Prefetch: door.Prefetch, Answer: door.Answer, Answered: door.Answered})
 	if err != nil {
 		t.Fatal(err)
 	}

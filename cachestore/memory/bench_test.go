@@ -207,7 +207,7 @@ func BenchmarkOverhead(b *testing.B) {
 
 // BenchmarkAnswer finds one of many objects and copies what an answer takes of it, as
 // the door does for a request by itself and for a batch. Of a million hardly anything is in
-// the processor's caches.
+// the processor's caches. Where memory is full, ristretto hears of every use.
 func BenchmarkAnswer(b *testing.B) {
 	for _, objects := range []int{1, 1_000_000} {
 		s := open(b, Options{Size: 4 << 30})
@@ -221,8 +221,14 @@ func BenchmarkAnswer(b *testing.B) {
 			}
 		}
 		quiet(b, s)
-		for _, batch := range []int{1, 32} {
-			b.Run(fmt.Sprintf("%d/%d", objects, batch), func(b *testing.B) {
+		for _, test := range []struct {
+			name  string
+			batch int
+			roomy bool
+		}{{"1", 1, true}, {"32", 32, true}, {"32, full", 32, false}} {
+			b.Run(fmt.Sprintf("%d/%s", objects, test.name), func(b *testing.B) {
+				batch := test.batch
+				s.roomy.Store(test.roomy)
 				names, keys, spots := make([][]byte, batch), make([]cachestore.Key, batch), make([]cachestore.Spot, batch)
 				var out []byte
 				for n := 0; n < b.N; n += batch {

@@ -9,28 +9,39 @@ import (
 // directory has what ristretto has, for look-ups to find with one wait for memory where
 // ristretto's maps take four, one after the other. It says nothing about what is stored:
 // what it does not find may be in ristretto all the same, and slots enter it before
-// ristretto has taken them and leave it after. Look-ups need no lock.
+// ristretto has taken them and leave it after. It counts the uses that ristretto does not
+// hear of. Look-ups need no lock.
 type directory struct{ parts [32]listing } // few, so that they stay in the processor's caches
 
 type listing struct {
-	mu      sync.Mutex               // held for changes, never for long: callbacks of ristretto wait for it
-	entered int                      // guarded by mu
+	mu      sync.Mutex               // held for changes, also while ristretto holds locks of its own: it takes longer, milliseconds, only to rebuild
+	entered int                      // guarded by mu, like changes
+	changes int                      // slots that have entered since the buckets were made
 	buckets atomic.Pointer[[]bucket] // written to with mu held; nil before the first
 }
 
-// bucket is a line of the processor's caches. Slots beyond its seventh go to the next
-// bucket, and are left out if that is full as well.
+// bucket has the size of a line of the processor's caches, and is one where there are
+// enough of them. Slots beyond its sixth go to the next bucket, and are left out if that is
+// full as well.
 type bucket struct {
 	tags  atomic.Uint64 // a byte for each of slots, from the lowest: zero for none, or of its id; and spilled
-	slots [7]atomic.Pointer[slot]
+	uses  atomic.Uint64 // likewise: how often it was found, to about enough
+	slots [6]atomic.Pointer[slot]
 }
 
 // spilled is set in the tags of a bucket when the next one has slots of it.
 const spilled = 1 << 56
 
+// enough is how many uses are counted: ristretto counts little further.
+const enough = 12
+
 // crowded is how many slots a bucket has on average when the directory grows, by a
-// quarter.
-const crowded = 4.5
+// quarter. After worn changes for each bucket it is built anew all the same, since what
+// has spilled stays where it is when there is room again.
+const (
+	crowded = 4.2
+	worn    = 8
+)
 
 func (d *directory) part(id id) *listing { return &d.parts[id.hi>>59] }
 
@@ -51,7 +62,7 @@ func (d *directory) touch(id id) {
 }
 
 // find returns a slot that probably has this id, or, if sure, that has it; nil when there
-// is none. To be sure takes another wait for memory.
+// is none. To be sure takes another wait for memory. It counts as a use of the slot.
 func (d *directory) find(id id, sure bool) *slot {
 	buckets := d.part(id).buckets.Load()
 	if buckets == nil {
@@ -65,6 +76,9 @@ func (d *directory) find(id id, sure bool) *slot {
 				continue
 			}
 			if at := b.slots[i].Load(); at != nil && (!sure || at.id == id) {
+				if b.uses.Load()>>(8*i)&0xff < enough {
+					b.uses.Add(1 << (8 * i))
+				}
 				return at
 			}
 		}
@@ -81,39 +95,42 @@ func (d *directory) enter(at *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	buckets := p.buckets.Load()
-	if buckets == nil || float64(p.entered) >= crowded*float64(len(*buckets)) {
-		buckets = p.grow(buckets)
+	if buckets == nil || float64(p.entered) >= crowded*float64(len(*buckets)) || p.changes >= worn*len(*buckets) {
+		buckets = p.rebuild(buckets)
 	}
-	p.put(*buckets, at)
+	p.changes++
+	p.put(*buckets, at, 0)
 }
 
-// grow makes new buckets, with mu held. Look-ups use the old ones until they are done.
-func (p *listing) grow(old *[]bucket) *[]bucket {
-	if old == nil {
-		old = new([]bucket)
-	}
-	grown := make([]bucket, len(*old)+len(*old)/4+4)
-	p.entered = 0
-	for i := range *old {
-		b := &(*old)[i]
-		for j := range b.slots {
-			if at := b.slots[j].Load(); at != nil {
-				p.put(grown, at)
+// rebuild makes buckets with room for a quarter more than there is, with mu held. Look-ups
+// use the old ones until they are done.
+func (p *listing) rebuild(old *[]bucket) *[]bucket {
+	built := make([]bucket, int(float64(p.entered)/crowded*1.25)+4)
+	p.entered, p.changes = 0, 0
+	if old != nil {
+		for i := range *old {
+			b := &(*old)[i]
+			for j := range b.slots {
+				if at := b.slots[j].Load(); at != nil {
+					p.put(built, at, b.uses.Load()>>(8*j)&0xff)
+				}
 			}
 		}
 	}
-	p.buckets.Store(&grown)
-	return &grown
+	p.buckets.Store(&built)
+	return &built
 }
 
 // put puts a slot into its bucket, with mu held. A look-up that runs meanwhile finds a
 // slot only when both it and its tag are there.
-func (p *listing) put(buckets []bucket, at *slot) {
+func (p *listing) put(buckets []bucket, at *slot, uses uint64) {
 	for _, b := range of(buckets, at.id) {
 		tags := b.tags.Load()
 		for i := range b.slots {
 			if b.slots[i].Load() == nil {
 				b.slots[i].Store(at)
+				b.used(i)
+				b.uses.Add(uses << (8 * i))
 				b.tags.Store(tags | at.id.tag()<<(8*i))
 				p.entered++
 				return
@@ -142,4 +159,38 @@ func (d *directory) leave(at *slot) {
 			}
 		}
 	}
+}
+
+// used returns how often a slot was found, and begins to count anew.
+func (b *bucket) used(i int) uint64 {
+	return b.uses.And(^(uint64(0xff) << (8 * i))) >> (8 * i) & 0xff
+}
+
+// count is how often a slot was found.
+type count struct {
+	id   id
+	uses uint64
+}
+
+// counted returns the slots of a part that were found since it was last asked, with how
+// often.
+func (p *listing) counted() (found []count) {
+	buckets := p.buckets.Load()
+	if buckets == nil {
+		return nil
+	}
+	for i := range *buckets {
+		b := &(*buckets)[i]
+		if b.uses.Load() == 0 {
+			continue
+		}
+		for j := range b.slots {
+			if at := b.slots[j].Load(); at != nil {
+				if uses := b.used(j); uses > 0 {
+					found = append(found, count{at.id, uses})
+				}
+			}
+		}
+	}
+	return found
 }

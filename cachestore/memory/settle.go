@@ -2,6 +2,7 @@ package memory
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,7 @@ func (s *Store) settle() {
 	sweep := time.NewTimer(sweepEvery)
 	defer sweep.Stop()
 	var dead []*slot
+	told := 0
 	for {
 		if len(dead) > 0 {
 			s.table.wake() // there is work, whoever else brings some
@@ -56,6 +58,7 @@ func (s *Store) settle() {
 			}
 			clear(part) // what is settled must not stay reachable until all are
 		}
+		told = s.measure(told)
 		for _, x := range orphans {
 			s.bury(x)
 		}
@@ -65,6 +68,49 @@ func (s *Store) settle() {
 			s.reap(at)
 		}
 		clear(part)
+	}
+}
+
+// measure finds out whether there is room, and what ristretto has to hear when there is
+// little: all uses that are counted by the time that half of the last quarter is full.
+// What is on its way here at one time is a quarter of that quarter at most. It takes and
+// returns how many parts of the directory have been told of.
+func (s *Store) measure(told int) int {
+	bytes, most := s.counts.bytes.Load(), s.cache.MaxCost()
+	if bytes < most/2 { // to and fro around three quarters would be nothing but telling
+		s.roomy.Store(true)
+		return 0
+	}
+	plenty, parts := most/4*3, s.directory.parts[:]
+	if bytes <= plenty {
+		return told
+	}
+	s.roomy.Store(false)
+	for due := int64(len(parts)) * (bytes - plenty) / (most / 8); told < len(parts) && int64(told) <= due; told++ {
+		s.tell(parts[told].counted())
+	}
+	return told
+}
+
+// tell has ristretto hear of uses. It takes them in by a goroutine, 64 at a time, and drops
+// what comes faster than that runs: so they come with pauses, and some hundreds of slots
+// take turns, of which none then loses all.
+func (s *Store) tell(found []count) {
+	told := 0
+	for some := range slices.Chunk(found, 512) {
+		for round := range uint64(enough) {
+			for _, c := range some {
+				if c.uses <= round {
+					continue
+				}
+				name := s.hash.name(c.id)
+				s.cache.Get(name[:])
+				s.hash.reuse(name)
+				if told++; told%128 == 0 {
+					time.Sleep(50 * time.Microsecond)
+				}
+			}
+		}
 	}
 }
 
@@ -81,9 +127,6 @@ func (s *Store) hand(r *row) (end time.Time) {
 	// anything. So what was there goes first, and the newcomer is weighed like any
 	// other.
 	s.remove(r.id)
-	if old := s.directory.find(r.id, true); old != nil { // ristretto keeps one of two with half of the same hash, and says nothing
-		s.directory.leave(old)
-	}
 	if at == nil {
 		return time.Time{}
 	}

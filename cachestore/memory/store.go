@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
@@ -64,7 +65,7 @@ type Store struct {
 	cache     *ristretto.Cache[[]byte, *slot]
 	table     table
 	directory directory
-	plenty    int64          // bytes: with no more than that there is room, and nobody needs to know what is used most
+	roomy     atomic.Bool    // nothing is going to be evicted soon; written by settle alone
 	writers   [64]sync.Mutex // one for each Put and Delete of a primary slot and its variants, by id
 	counts    counts
 
@@ -101,7 +102,8 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memory: starting ristretto: %w", err)
 	}
-	s.cache, s.plenty = cache, cache.MaxCost()/4*3
+	s.cache = cache
+	s.roomy.Store(true)
 	s.settler.Go(s.settle)
 	return s, nil
 }
@@ -171,13 +173,16 @@ func (s *Store) Get(ctx context.Context, key cachestore.Key, variant string) cac
 }
 
 // Seek is the first half of Get, for many keys at once: it writes to spots where each
-// probably has its place, nil for nowhere. All that Find then takes is read ahead.
+// probably has its place, nil for nowhere. All that Find then takes is read ahead. It
+// allocates nothing for up to 32 keys.
 func (s *Store) Seek(keys []cachestore.Key, spots []cachestore.Spot) {
 	var room [32]id
 	ids := room[:0]
 	for _, key := range keys {
 		id := s.hash.primary(key)
-		s.directory.touch(id)
+		if s.roomy.Load() {
+			s.directory.touch(id)
+		}
 		ids = append(ids, id)
 	}
 	for i, id := range ids {
@@ -189,7 +194,8 @@ func (s *Store) Seek(keys []cachestore.Key, spots []cachestore.Spot) {
 	cachestore.Prefetch(spots)
 }
 
-// Find is the other half: Get, at this time, of what was at the spot.
+// Find is the other half: Get, at this time, of what was at the spot when it was found. If
+// that is another key's, it looks again, now.
 func (s *Store) Find(now time.Time, spot cachestore.Spot, key cachestore.Key, variant string) cachestore.Found {
 	if spot == nil {
 		return cachestore.Found{}
@@ -369,9 +375,8 @@ func (s *Store) lookup(id id) *slot { return s.locate(id, true) }
 // table and what is behind it are asked under one read lock, so that a write between the
 // two cannot hide what both the old and the new state have.
 //
-// As long as there is plenty of room the directory has the answer. Ristretto does not hear
-// of that use: who is to make room is not asked then, and by the time that it is, the last
-// quarter has filled.
+// As long as there is room the directory has the answer, and keeps for ristretto how often
+// (see Store.measure).
 func (s *Store) locate(id id, sure bool) *slot {
 	part := s.table.part(id)
 	part.mu.RLock()
@@ -382,7 +387,7 @@ func (s *Store) locate(id id, sure bool) *slot {
 	if part.closed {
 		return nil
 	}
-	if s.counts.bytes.Load() <= s.plenty {
+	if s.roomy.Load() {
 		if at := s.directory.find(id, sure); at != nil {
 			return at
 		}

@@ -16,7 +16,7 @@ type Answer struct {
 	Started time.Time // when the head had come
 	Head    []byte    // status line, fields and the empty line; whoever answers appends them
 	Body    [][]byte  // what follows, sent from where it is; its length is what the head says
-	State   any       // of whoever answers, for Options.Answered
+	State   any       // of whoever answers: what Options.Prefetch leaves for Options.Answer, and that for Options.Answered
 
 	peer interface{ remote() string }
 	sent int64 // bytes of head and body that have gone

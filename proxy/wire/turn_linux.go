@@ -9,16 +9,24 @@ import (
 // arrival is what a client has sent, in its loop's in.
 type arrival struct {
 	c  *client
-	in []byte
+	in []byte   // what of it has not been answered
 	a  *Answer  // to the first request of in that has not been answered; stays for the next arrival
 	n  int      // bytes of its head; zero when that is not whole
 	no *Refusal // of it
 }
 
 // judge reads the head that in begins with.
-func (r *arrival) judge(in []byte, lp *loop) {
-	r.a.peer, r.a.Started, r.a.State = r.c, lp.now, nil
-	r.n, r.no = r.a.Request.read(in, &lp.listener.options.Limits)
+func (r *arrival) judge(lp *loop) {
+	r.a.peer, r.a.Started = r.c, lp.now
+	r.n, r.no = r.a.Request.read(r.in, &lp.listener.options.Limits)
+}
+
+// forget makes room for the next arrival.
+func (r *arrival) forget() {
+	if r.a != nil {
+		r.a.peer, r.a.State = nil, nil
+	}
+	*r = arrival{a: r.a}
 }
 
 // answerable reports whether the request is one to ask Options.Answer about.
@@ -142,7 +150,7 @@ func (lp *loop) settle() {
 	for i := range lp.arrived {
 		r := &lp.arrived[i]
 		lp.work(r)
-		*r = arrival{a: r.a}
+		r.forget()
 		if len(lp.out) >= batchBytes {
 			lp.dispatch()
 		}
@@ -157,7 +165,7 @@ func (lp *loop) prefetch() {
 	o := &lp.listener.options
 	for i := range lp.arrived {
 		r := &lp.arrived[i]
-		if r.judge(r.in, lp); o.Prefetch != nil && r.answerable(o) {
+		if r.judge(lp); o.Prefetch != nil && r.answerable(o) {
 			lp.coming = append(lp.coming, r.a)
 		}
 	}
@@ -176,30 +184,20 @@ func (lp *loop) resume(c *client) {
 }
 
 // work answers what a client has sent, request by request, until there is nothing
-// left that can be judged, or an answer is waited for. The first is judged already.
+// left that can be judged, or an answer is waited for. The first has been judged.
 func (lp *loop) work(r *arrival) {
 	o := &lp.listener.options
-	c, in := r.c, r.in
-	begun := c.mode == heading
-	for given := int64(0); len(in) > 0; {
-		if given >= share {
-			if lp.keep(c, in); lp.flush(c) {
-				lp.await(c)
-			}
-			return
-		}
-		if given > 0 {
-			r.judge(in, lp)
-		}
+	c, begun := r.c, r.c.mode == heading
+	for given := int64(0); ; r.judge(lp) {
 		switch {
 		case r.no != nil:
-			lp.refuse(c, in, r.no)
+			lp.refuse(c, r.in, r.no)
 			return
 		case r.n == 0:
-			lp.wind(c, in, begun)
+			lp.wind(c, r.in, begun)
 			return
 		case !r.answerable(o) || !o.Answer(r.a):
-			if lp.keep(c, in); lp.flush(c) {
+			if lp.keep(c, r.in); lp.flush(c) {
 				lp.part(c, r.n+r.a.heldBack(o.Hold))
 			}
 			return
@@ -209,12 +207,20 @@ func (lp *loop) work(r *arrival) {
 		given += r.a.size
 		if int64(len(lp.out)-lp.mark)+r.a.size <= copied {
 			lp.gather(r.a)
-		} else if !lp.deliver(r, in) {
+		} else if !lp.deliver(r) {
 			return
 		}
-		in = in[r.n:]
+		switch r.in = r.in[r.n:]; {
+		case len(r.in) == 0:
+			lp.wind(c, nil, false)
+			return
+		case given >= share:
+			if lp.keep(c, r.in); lp.flush(c) {
+				lp.await(c)
+			}
+			return
+		}
 	}
-	lp.wind(c, nil, false)
 }
 
 // part ends the loop's part in a request of which so many bytes must have come.
@@ -331,10 +337,10 @@ func (lp *loop) transmit(c *client, out []byte) bool {
 	return false
 }
 
-// deliver sends what was gathered and, behind it, the answer to the request that in
-// begins with, whose body is too large to be copied. It returns false when the client
-// does not take it all now, or is gone.
-func (lp *loop) deliver(r *arrival, in []byte) bool {
+// deliver sends what was gathered and, behind it, the answer to the request at hand, whose
+// body is too large to be copied. It returns false when the client does not take it all
+// now, or is gone.
+func (lp *loop) deliver(r *arrival) bool {
 	c, a := r.c, r.a
 	left, done, errno := lp.push(c.fd, lp.out[lp.mark:], a)
 	lp.out = lp.out[:lp.mark]
@@ -343,8 +349,8 @@ func (lp *loop) deliver(r *arrival, in []byte) bool {
 		a.reset()
 		return true
 	}
-	lp.keep(c, in[r.n:])
-	a.own(in[:r.n])
+	lp.keep(c, r.in[r.n:])
+	a.own(r.in[:r.n])
 	c.out, c.answer, r.a = bytes.Clone(left), a, nil
 	if errno != 0 {
 		lp.close(c)
