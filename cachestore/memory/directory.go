@@ -64,9 +64,27 @@ func (d *directory) touch(id id) {
 // find returns a slot that probably has this id, or, if sure, that has it; nil when there
 // is none. To be sure takes another wait for memory. It counts as a use of the slot.
 func (d *directory) find(id id, sure bool) *slot {
+	at, b, i := d.place(id, sure)
+	if at != nil && b.uses.Load()>>(8*i)&0xff < enough {
+		b.uses.Add(1 << (8 * i))
+	}
+	return at
+}
+
+// usesOf returns how often what has this id was found.
+func (d *directory) usesOf(id id) uint64 {
+	at, b, i := d.place(id, true)
+	if at == nil {
+		return 0
+	}
+	return b.uses.Load() >> (8 * i) & 0xff
+}
+
+// place is find, but does not count. It returns also where the slot is.
+func (d *directory) place(id id, sure bool) (at *slot, b *bucket, i int) {
 	buckets := d.part(id).buckets.Load()
 	if buckets == nil {
-		return nil
+		return nil, nil, 0
 	}
 	tag := id.tag()
 	for _, b := range of(*buckets, id) {
@@ -76,21 +94,18 @@ func (d *directory) find(id id, sure bool) *slot {
 				continue
 			}
 			if at := b.slots[i].Load(); at != nil && (!sure || at.id == id) {
-				if b.uses.Load()>>(8*i)&0xff < enough {
-					b.uses.Add(1 << (8 * i))
-				}
-				return at
+				return at, b, i
 			}
 		}
 		if tags&spilled == 0 {
 			break
 		}
 	}
-	return nil
+	return nil, nil, 0
 }
 
-// enter takes in a slot that is not there.
-func (d *directory) enter(at *slot) {
+// enter takes in a slot that is not there, as one that was found so often.
+func (d *directory) enter(at *slot, uses uint64) {
 	p := d.part(at.id)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +114,7 @@ func (d *directory) enter(at *slot) {
 		buckets = p.rebuild(buckets)
 	}
 	p.changes++
-	p.put(*buckets, at, 0)
+	p.put(*buckets, at, uses)
 }
 
 // rebuild makes buckets with room for a quarter more than there is, with mu held. Look-ups

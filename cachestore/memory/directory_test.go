@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"edge/cachestore"
@@ -37,7 +38,7 @@ func TestDirectory(t *testing.T) {
 	for range 200_000 {
 		n := rand.IntN(len(slots))
 		if there[n] = !there[n]; there[n] {
-			d.enter(slots[n])
+			d.enter(slots[n], 0)
 		} else {
 			d.leave(slots[n])
 		}
@@ -252,4 +253,21 @@ func TestReplacedMeanwhile(t *testing.T) {
 		}
 		quiet(t, s)
 	}
+}
+
+// TestTellingEndsWithTheStore: who closes it does not wait until all is told.
+func TestTellingEndsWithTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, Options{Size: 1 << 20})
+		s.Close()
+		began := time.Now()
+		found := make([]count, 1000)
+		for i := range found {
+			found[i] = count{id{uint64(i), 1}, enough}
+		}
+		s.tell(found)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("told for %v", took)
+		}
+	})
 }

@@ -30,7 +30,7 @@ func TestHitAllocatesNothing(t *testing.T) {
 }
 
 // TestPopularStays: what was asked for often while there was room is not displaced by what
-// comes once there is none, though nobody has asked for it since.
+// comes once there is none, though nobody has asked for it since, and it was renewed.
 func TestPopularStays(t *testing.T) {
 	for name, newcomers := range map[string]struct{ number, size int }{
 		"a few large ones": {40, 1900 << 10},
@@ -65,6 +65,12 @@ func popularStays(t *testing.T, s *Store, first, number, size int) {
 			}
 		}
 	}
+	for n := range popular { // a newer response to the same
+		e := sized(first+n, 16<<10)
+		e.Sequence = 1
+		put(t, s, e)
+	}
+	time.Sleep(time.Second)
 	for n := range number {
 		e := sized(first+popular+n, size)
 		for range 2 {

@@ -106,8 +106,13 @@ func (s *Store) tell(found []count) {
 				name := s.hash.name(c.id)
 				s.cache.Get(name[:])
 				s.hash.reuse(name)
-				if told++; told%128 == 0 {
-					time.Sleep(50 * time.Microsecond)
+				if told++; told%128 > 0 {
+					continue
+				}
+				select {
+				case <-s.table.stop:
+					return
+				case <-time.After(50 * time.Microsecond):
 				}
 			}
 		}
@@ -126,6 +131,7 @@ func (s *Store) hand(r *row) (end time.Time) {
 	// Ristretto lets what is stored already grow past its bound without evicting
 	// anything. So what was there goes first, and the newcomer is weighed like any
 	// other.
+	uses := s.directory.usesOf(r.id)
 	s.remove(r.id)
 	if at == nil {
 		return time.Time{}
@@ -137,7 +143,7 @@ func (s *Store) hand(r *row) (end time.Time) {
 	}
 	name := s.hash.name(r.id)
 	defer s.hash.reuse(name)
-	s.entered(at)
+	s.entered(at, uses)
 	if !s.cache.Set(name[:], at, at.cost) {
 		s.counts.rejected.Add(1)
 		s.exited(at)

@@ -24,10 +24,10 @@ type counts struct {
 	bytes, entries, offered, rejected, evicted, expired, tooLarge, variantsRefused atomic.Int64
 }
 
-// entered is told of a slot that is handed to ristretto; each leaves again by exited,
-// once.
-func (s *Store) entered(at *slot) {
-	s.directory.enter(at)
+// entered is told of a slot that is handed to ristretto, and how often what it replaces
+// was found; each leaves again by exited, once.
+func (s *Store) entered(at *slot, uses uint64) {
+	s.directory.enter(at, uses)
 	s.counts.bytes.Add(at.cost)
 	if at.entry != nil {
 		s.counts.entries.Add(1)
