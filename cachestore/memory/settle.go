@@ -73,7 +73,7 @@ func (s *Store) settle() {
 
 // measure finds out whether there is room, and what ristretto has to hear when there is
 // little: all uses that are counted by the time that half of the last quarter is full.
-// What is on its way here at one time is a quarter of that quarter at most. It takes and
+// What is on its way here at one time is little more than a quarter of it. It takes and
 // returns how many parts of the directory have been told of.
 func (s *Store) measure(told int) int {
 	bytes, most := s.counts.bytes.Load(), s.cache.MaxCost()
